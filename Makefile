@@ -1,0 +1,50 @@
+# The commands of the course. `make course` and `make test` are the two to know.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: help course lab install test test-slow export figures badges clean
+
+help:  ## what can be asked for
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 14
+
+$(VENV)/.learner: requirements.txt constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; try: make PYTHON=python3.12 course" if sys.version_info < (3, 11) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the packages of requirements.txt into $(VENV); the first time takes some minutes."
+	@$(BIN)/pip install --quiet -c constraints.txt -r requirements.txt -e .
+	@touch $@
+
+$(VENV)/.author: $(VENV)/.learner requirements-dev.txt
+	@$(BIN)/pip install --quiet -c constraints.txt -r requirements-dev.txt
+	@touch $@
+
+install: $(VENV)/.learner  ## set up .venv with everything a learner needs
+
+course: install  ## run every lesson here; ends with a page that lists them
+	@$(BIN)/python tools/run_course.py
+
+lab: install  ## open the lessons in JupyterLab
+	@$(BIN)/jupyter lab notebooks
+
+test: $(VENV)/.author  ## check modules, lessons and proofs
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pytest tests -m "not slow"
+	@$(BIN)/pytest notebooks --nbval --nbval-current-env \
+		--nbval-sanitize-with=tests/nbval_sanitize.cfg --nbval-cell-timeout=120
+
+test-slow: $(VENV)/.author  ## the checks that take minutes
+	@$(BIN)/pytest tests -m slow
+
+export: $(VENV)/.author  ## write going_modular/ from the lessons
+	@$(BIN)/python tools/export_modules.py
+
+figures: $(VENV)/.learner  ## draw the figures in images/ again
+	@$(BIN)/python images/draw_figures.py
+
+badges:  ## write the repository's address everywhere: make badges REPO=owner/name
+	@$(PYTHON) tools/set_repository.py $(REPO)
+
+clean:  ## remove what the commands above made, except .venv and data/
+	@rm -rf build dist .hypothesis .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""The code of the course, one module a lesson. Written by `make export`."""
