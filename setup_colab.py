@@ -1,0 +1,38 @@
+"""Installs what Colab lacks for the lessons, and never touches torch."""
+
+import importlib.metadata
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+# Colab brings torch built for its GPU; the rest is for running outside of Colab.
+LEFT_ALONE = {
+    "torch",
+    "torchvision",
+    "jupyterlab",
+    "ipywidgets",
+    "nbval",
+    "latex2mathml",
+}
+
+
+def missing(requirements: str) -> list[str]:
+    """Returns the requirements, as pip reads them, that are not installed at all."""
+    lines = [line.split("#")[0].strip() for line in requirements.splitlines()]
+    names = {line: re.split(r"[<>=!~ \[]", line)[0] for line in lines if line}
+    found = {d.metadata["Name"].lower() for d in importlib.metadata.distributions()}
+    return [ln for ln, name in names.items() if name not in found | LEFT_ALONE]
+
+
+def main() -> None:
+    """Installs the missing packages; an older version that is there stays."""
+    wanted = missing(Path(__file__).with_name("requirements.txt").read_text())
+    if wanted:
+        pip = [sys.executable, "-m", "pip", "install", "--quiet"]
+        subprocess.run([*pip, *wanted], check=True)
+    print("Installed:", ", ".join(wanted) or "nothing, all is there")
+
+
+if __name__ == "__main__":
+    main()

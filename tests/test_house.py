@@ -1,0 +1,97 @@
+"""Requirements, set-up, and the promises of the README about the repository."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import setup_colab  # noqa: E402
+
+
+def requirements(name):
+    lines = (
+        line.split("#")[0].strip() for line in (ROOT / name).read_text().splitlines()
+    )
+    return {
+        re.split(r"[<>=!~]", line)[0]: line for line in lines if line and line[0] != "-"
+    }
+
+
+def test_every_requirement_has_a_range_and_a_reason():
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        for line in (ROOT / name).read_text().splitlines():
+            if line and not line.startswith(("#", "-r")):
+                assert re.match(r"[\w-]+>=[\d.]+ *# \S.{10,}", line), line
+
+
+def test_the_package_asks_for_what_requirements_say():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    ranges = requirements("requirements.txt")
+    for dependency in project["dependencies"]:
+        name = re.split(r"[<>=!~]", dependency)[0]
+        assert ranges.get(name, dependency) == dependency
+        assert name in ranges or name == "ipython"  # comes with jupyterlab
+
+
+def test_constraints_pin_every_requirement():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if line and line[0] != "#")
+    for name in requirements("requirements.txt") | requirements("requirements-dev.txt"):
+        assert name in pins, f"{name} is not pinned"
+
+
+def test_colab_never_touches_torch(monkeypatch):
+    text = (ROOT / "requirements.txt").read_text()
+    monkeypatch.setattr(setup_colab.importlib.metadata, "distributions", lambda: [])
+    names = [re.split(r"[<>=]", line)[0] for line in setup_colab.missing(text)]
+    assert "torchinfo" in names and "pooch" in names
+    assert not {"torch", "torchvision"} & set(names)
+
+
+def test_colab_asks_for_nothing_that_is_there():
+    assert setup_colab.missing((ROOT / "requirements.txt").read_text()) == []
+
+
+def test_helper_functions_stay_small():
+    assert len((ROOT / "helper_functions.py").read_text().splitlines()) < 300
+
+
+def test_make_help_names_the_commands():
+    text = subprocess.run(
+        ["make", "help"], cwd=ROOT, capture_output=True, text=True
+    ).stdout
+    for target in ("install", "course", "lab", "test", "test-slow", "export", "badges"):
+        assert re.search(rf"^{target} ", text, re.M), target
+
+
+def test_the_readme_links_to_what_exists():
+    text = (ROOT / "README.md").read_text()
+    for target in re.findall(r"\]\((?!http|#)([^)#]+)", text):
+        assert (ROOT / target).exists(), target
+    for lesson in (ROOT / "notebooks").glob("*.ipynb"):
+        assert f"notebooks/{lesson.name}" in text, f"the README lacks {lesson.name}"
+
+
+def test_badges_rewrite_every_address(tmp_path):
+    sys.path.insert(0, str(ROOT / "tools"))
+    from set_repository import rewrite
+
+    (tmp_path / "notebooks").mkdir()
+    for name in ("pyproject.toml", "README.md", "notebooks/04_class_token.ipynb"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    changed = rewrite(tmp_path, "someone/vit-course")
+    assert len(changed) == 3
+    for path in changed:
+        text = path.read_text()
+        assert "someone/vit-course" in text
+        assert "OWNER/REPO" not in text
+    rewrite(tmp_path, "OWNER/REPO")
+    assert (tmp_path / "README.md").read_bytes() == (ROOT / "README.md").read_bytes()
+    with pytest.raises(ValueError, match="owner/name"):
+        rewrite(tmp_path, "no-slash")

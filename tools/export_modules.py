@@ -1,0 +1,59 @@
+"""Writes going_modular/ from the cells of the lessons that are marked `#| export`."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from nbdev.export import ExportModuleProc
+from nbdev.maker import ModuleMaker
+from nbdev.process import NBProcessor
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def export(notebook: Path, destination: Path) -> list[Path]:
+    """Writes the modules of one notebook and returns their paths."""
+    exporter = ExportModuleProc()
+    NBProcessor(notebook, [exporter]).process()
+    written = []
+    for name, cells in exporter.modules.items():
+        if all(cell.cell_type == "markdown" for cell in cells):
+            continue  # a title alone makes no module
+        name = exporter.default_exp if name == "#" else name
+        # parse=False keeps imports as the lesson shows them; solo_nb leaves out marks.
+        maker = ModuleMaker(destination, name, notebook, parse=False, solo_nb=True)
+        maker.make(cells, lib_path=destination)
+        path = destination / f"{name}.py"
+        path.write_text(docstring_first(path.read_text(encoding="utf-8")), encoding="utf-8")
+        written.append(path)
+    return written
+
+
+def docstring_first(text: str) -> str:
+    """Moves a one-line docstring that follows the header line in front of it.
+
+    nbdev makes the notebook's title a docstring, of its first module only; a second
+    module opens its first cell with one.
+    """
+    header, _, body = text.partition("\n")
+    if not header.startswith("#") or not body.lstrip().startswith('"""'):
+        return text
+    docstring, _, rest = body.lstrip().partition("\n")
+    return f"{docstring}\n\n{header}\n{rest}"
+
+
+def export_all(destination: Path) -> list[Path]:
+    """Exports every notebook into `destination`, sorted and formatted by ruff."""
+    notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    modules = [path for notebook in notebooks for path in export(notebook, destination)]
+    ruff = [sys.executable, "-m", "ruff"]
+    subprocess.run(
+        [*ruff, "check", "-q", "--select", "I", "--fix", *modules], check=True
+    )
+    subprocess.run([*ruff, "format", "-q", *modules], check=True)
+    return modules
+
+
+if __name__ == "__main__":
+    for module in export_all(ROOT / "going_modular"):
+        print(module.relative_to(ROOT))

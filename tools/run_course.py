@@ -1,0 +1,133 @@
+"""Runs every lesson on this machine into build/ and writes a page that lists them."""
+
+import argparse
+import html
+import os
+import re
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from latex2mathml.converter import convert as to_mathml
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbconvert import HTMLExporter
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>The Vision Transformer, one equation at a time</title>
+<style>
+  body {{ font: 17px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto;
+         padding: 0 1rem; color-scheme: light dark; }}
+  table {{ border-collapse: collapse; width: 100%; }}
+  th, td {{ text-align: left; padding: .35rem .6rem; border-bottom: 1px solid #8886; }}
+  td.number {{ text-align: right; font-variant-numeric: tabular-nums; }}
+</style>
+<h1>The Vision Transformer, one equation at a time</h1>
+<p>These lessons ran on this machine. Each page holds what it computed here.</p>
+<table>
+<tr><th scope="col">Lesson</th><th scope="col">Seconds</th>
+  <th scope="col">Result</th></tr>
+{rows}
+</table>
+</html>
+"""
+
+
+def typeset(text: str) -> str:
+    """Turns the LaTeX of a markdown cell into MathML, which needs no network."""
+
+    def formula(match: re.Match) -> str:
+        display = "block" if match.group(1) else "inline"
+        return to_mathml(match.group(1) or match.group(2), display=display)
+
+    # Code is set aside first: a dollar sign in it is no formula.
+    pieces = re.split(r"(```.*?```|`[^`]*`)", text, flags=re.DOTALL)
+    pattern = r"\$\$(.+?)\$\$|(?<![\\$])\$([^$\n]+?)\$"
+    for i in range(0, len(pieces), 2):
+        pieces[i] = re.sub(pattern, formula, pieces[i], flags=re.DOTALL)
+    return "".join(pieces)
+
+
+def run(path: Path, folder: Path, timeout: int) -> tuple[float, str]:
+    """Runs one notebook; writes it and its page to `folder`.
+
+    Returns:
+        The seconds it took, and "ok" or a line that says what failed.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(
+        notebook,
+        timeout=timeout,
+        record_timing=False,
+        resources={"metadata": {"path": str(path.parent)}},
+    )
+    start, result = time.perf_counter(), "ok"
+    try:
+        client.execute()
+    except CellExecutionError as error:
+        result = f"failed: {error.ename}: {error.evalue}".splitlines()[0]
+    except CellTimeoutError:
+        result = f"failed: a cell ran for more than {timeout} seconds"
+    except DeadKernelError:
+        result = "failed: the kernel died (often: not enough memory)"
+    seconds = time.perf_counter() - start
+    nbformat.write(notebook, folder / path.name)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = typeset(cell.source).replace(".ipynb)", ".html)")
+    # The page's equations are MathML already: no script is fetched from anywhere.
+    exporter = HTMLExporter(mathjax_url="", require_js_url="", mermaid_js_url="")
+    page, _ = exporter.from_notebook_node(notebook)
+    (folder / path.with_suffix(".html").name).write_text(page, encoding="utf-8")
+    return seconds, result
+
+
+def main() -> int:
+    """Runs the lessons that were named, or all, and prints a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "lessons", nargs="*", help="parts of names, such as 04; all if none"
+    )
+    parser.add_argument(
+        "--build", type=Path, default=ROOT / "build", help="output folder"
+    )
+    parser.add_argument(
+        "--timeout", type=int, default=600, help="seconds a cell may take"
+    )
+    arguments = parser.parse_args()
+    wanted = arguments.lessons or [""]
+    paths = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    paths = [path for path in paths if any(part in path.name for part in wanted)]
+    if not paths:
+        parser.error(f"no lesson in notebooks/ has {wanted} in its name")
+    arguments.build.mkdir(parents=True, exist_ok=True)
+    # Plots belong into the notebook, whatever the shell says.
+    os.environ.pop("MPLBACKEND", None)
+
+    width = max(len(path.stem) for path in paths)
+    print(f"{'lesson':{width}}  seconds  result")
+    rows, failed = [], 0
+    for path in paths:
+        seconds, result = run(path, arguments.build, arguments.timeout)
+        failed += result != "ok"
+        print(f"{path.stem:{width}}  {seconds:7.1f}  {result}", flush=True)
+        link = f'<a href="{path.stem}.html">{path.stem}</a>'
+        rows.append(
+            f'<tr><td>{link}</td><td class="number">{seconds:.1f}</td>'
+            f"<td>{html.escape(result)}</td></tr>"
+        )
+    index = arguments.build / "index.html"
+    index.write_text(PAGE.format(rows="\n".join(rows)), encoding="utf-8")
+    print(
+        f"\n{len(paths) - failed} of {len(paths)} lessons ran. Open this page:\n{index}"
+    )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
