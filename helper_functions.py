@@ -1,0 +1,169 @@
+"""Small functions that all lessons share: seeds, data, proofs and figures."""
+
+import base64
+import io
+import os
+import random
+from collections.abc import Iterable
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from IPython import get_ipython
+from IPython.display import display
+from matplotlib.figure import Figure
+from PIL import Image
+
+from course_data import download_data, get_foodvision_mini
+from course_figures import PALETTE, draw_model
+
+__all__ = [
+    "PALETTE",
+    "check_close",
+    "download_data",
+    "get_foodvision_mini",
+    "plot_loss_curves",
+    "set_seeds",
+    "show",
+    "show_images",
+    "show_model",
+    "walk_through_dir",
+]
+
+
+def set_seeds(seed: int = 42) -> None:
+    """Seeds python, numpy and torch (CPU and every accelerator)."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)  # also seeds CUDA and MPS, on all devices
+
+
+def check_close(
+    name: str, ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = 1e-6
+) -> None:
+    """Asserts that two tensors hold the same values, and prints one line.
+
+    Args:
+        name: what is compared, such as "gradient of the class token".
+        ours: any shape.
+        theirs: the same shape and dtype.
+        tolerance: largest absolute difference allowed; 0 asks for equality.
+
+    Raises:
+        AssertionError: another shape or dtype, a NaN, or a larger difference.
+    """
+    shape = tuple(ours.shape)
+    assert shape == tuple(theirs.shape), f"{name}: {shape} and {tuple(theirs.shape)}"
+    assert ours.dtype == theirs.dtype, f"{name}: {ours.dtype} and {theirs.dtype}"
+    largest = (ours - theirs).abs().max().item() if ours.numel() else 0.0
+    # Written so that a NaN, which compares as False, fails as well.
+    assert largest <= tolerance, (
+        f"{name}: differs by {largest:.1e}, not {tolerance:.0e}"
+    )
+    verdict = "equal" if tolerance == 0 else f"differ by less than {tolerance:.0e}"
+    print(f"{name}: {shape} {verdict}" if shape else f"{name}: {verdict}")
+
+
+def show(fig: Figure, alt: str) -> None:
+    """Displays a figure once, with a text for those who cannot see it.
+
+    Outside a notebook the figure stays open, for `plt.show()` or `savefig`.
+    """
+    if get_ipython() is None:
+        return
+    drawn, png = io.BytesIO(), io.BytesIO()
+    fig.savefig(drawn, dpi=90, bbox_inches="tight")
+    plt.close(fig)
+    # 256 colours, dithered: a third of the bytes in a notebook full of pictures.
+    Image.open(drawn).convert("RGB").quantize(256).save(
+        png, format="png", optimize=True
+    )
+    data = {"image/png": base64.b64encode(png.getvalue()).decode(), "text/plain": alt}
+    display(data, metadata={"image/png": {"alt": alt}}, raw=True)
+
+
+def show_model(lit: str | None = None) -> None:
+    """Shows the whole model with one part lit; see `course_figures.MODEL_PARTS`."""
+    part = f"the part in colour: {lit}" if lit else "all parts in colour"
+    show(draw_model(lit), alt=f"The Vision Transformer from picture to class; {part}.")
+
+
+def show_images(
+    images: Iterable,
+    titles: Iterable[str] = (),
+    columns: int = 8,
+    alt: str = "",
+    width: float | None = None,
+) -> None:
+    """Shows pictures in a grid.
+
+    Args:
+        images: PIL images, or tensors of shape (channels, height, width) in 0 … 1.
+        titles: one for each picture, or none.
+        columns: pictures in a row.
+        alt: what there is to see, in words.
+        width: of the whole figure in inches; None chooses one.
+    """
+    images, titles = list(images), list(titles)
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    side = width / columns if width else min(2.2, 9.6 / columns)  # inches
+    size = (side * columns, rows * (side + (0.3 if titles else 0)))
+    fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for i, (axis, image) in enumerate(zip(axes.flat, images, strict=False)):
+        if isinstance(image, torch.Tensor):
+            image = image.detach().cpu().permute(1, 2, 0).clamp(0, 1)
+        axis.imshow(image, cmap="gray")
+        axis.set_title(titles[i] if titles else "", fontsize=9)
+    fig.tight_layout(pad=0.3, h_pad=0.6, w_pad=0.8)
+    show(fig, alt=alt or f"{len(images)} pictures: {', '.join(titles) or 'untitled'}")
+
+
+def plot_loss_curves(results: dict[str, list[float]]) -> None:
+    """Plots loss and accuracy against the epoch, training beside test.
+
+    Args:
+        results: lists of one length under the keys `train_loss`, `train_acc`,
+            `test_loss` and `test_acc`, as `engine.train` returns them.
+
+    Raises:
+        ValueError: a missing key, or lists of different lengths.
+    """
+    keys = ("train_loss", "test_loss", "train_acc", "test_acc")
+    missing = [key for key in keys if key not in results]
+    if missing:
+        raise ValueError(f"results lack {missing}; expected the keys {list(keys)}")
+    lengths = {key: len(results[key]) for key in keys}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"results must be lists of one length, got {lengths}")
+    epochs = range(1, lengths["train_loss"] + 1)
+    fig, axes = plt.subplots(1, 2, figsize=(9, 3.2))
+    for axis, what, label in zip(
+        axes, ("loss", "acc"), ("loss", "accuracy"), strict=True
+    ):
+        axis.plot(epochs, results[f"train_{what}"], color="#6E6E6E", label="training")
+        axis.plot(epochs, results[f"test_{what}"], color="#0072B2", label="test")
+        axis.set(xlabel="epoch", ylabel=label)
+        axis.legend()
+    fig.tight_layout()
+    show(fig, alt="Loss and accuracy against the epoch, on training and test pictures.")
+
+
+def walk_through_dir(dir_path: str | Path) -> None:
+    """Prints how many folders and files each folder below `dir_path` holds.
+
+    Raises:
+        ValueError: `dir_path` is not a folder.
+    """
+    root = Path(dir_path)
+    if not root.is_dir():
+        raise ValueError(f"dir_path must be a folder, got {str(dir_path)!r}")
+    for folder, folders, files in os.walk(root):
+        folders.sort()
+        name = Path(root.resolve().name, Path(folder).relative_to(root)).as_posix()
+        print(
+            f"There are {len(folders)} directories and {len(files)} images in '{name}'."
+        )

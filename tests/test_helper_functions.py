@@ -1,0 +1,171 @@
+"""The small functions that all lessons share, without the downloads."""
+
+import random
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+
+import helper_functions as hf
+
+RESULTS = {
+    "train_loss": [1.2, 0.9, 0.7],
+    "train_acc": [0.3, 0.5, 0.6],
+    "test_loss": [1.1, 1.0, 0.95],
+    "test_acc": [0.35, 0.45, 0.5],
+}
+
+
+@pytest.fixture(autouse=True)
+def no_figures():
+    plt.close("all")
+    yield
+    plt.close("all")
+
+
+def test_every_public_name_exists():
+    for name in hf.__all__:
+        assert hasattr(hf, name), name
+
+
+# set_seeds
+
+
+DRAWS = {
+    "python": lambda: [random.random() for _ in range(5)],
+    "numpy": lambda: np.random.rand(5).tolist(),
+    "torch": lambda: torch.rand(5).tolist(),
+}
+
+
+@pytest.mark.parametrize("source", DRAWS)
+def test_seeds_repeat_every_sequence(source):
+    draw = DRAWS[source]
+    hf.set_seeds(7)
+    first = draw()
+    assert draw() != first
+    hf.set_seeds(7)
+    assert draw() == first
+    hf.set_seeds(8)
+    assert draw() != first
+    hf.set_seeds()
+    default = draw()
+    hf.set_seeds(42)
+    assert draw() == default
+
+
+# check_close
+
+
+def test_close_tensors_pass_with_one_line(capsys):
+    ours = torch.arange(6.0).reshape(2, 3)
+    hf.check_close("rows", ours, ours + 1e-7)
+    assert capsys.readouterr().out == "rows: (2, 3) differ by less than 1e-06\n"
+    hf.check_close("rows", ours, ours.clone(), tolerance=0)
+    assert capsys.readouterr().out == "rows: (2, 3) equal\n"
+    hf.check_close("loss", torch.tensor(0.5), torch.tensor(0.5))
+    assert capsys.readouterr().out == "loss: differ by less than 1e-06\n"
+    hf.check_close("none", torch.zeros(0, 4), torch.zeros(0, 4))
+    hf.check_close("counts", torch.tensor([1, 2]), torch.tensor([1, 2]), tolerance=0)
+
+
+def test_tensors_that_want_a_gradient_pass():
+    weight = torch.ones(3, requires_grad=True)
+    hf.check_close("weight", weight, weight * 1)
+
+
+ONES = torch.ones(2, 3)
+NAN = torch.tensor([[1.0, 1.0, 1.0], [1.0, torch.nan, 1.0]])
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "tolerance", "message"),
+    [
+        (ONES, torch.ones(3, 2), 1e-6, r"x: \(2, 3\) and \(3, 2\)"),
+        (ONES, torch.ones(1, 3), 1e-6, r"x: \(2, 3\) and \(1, 3\)"),  # would broadcast
+        (ONES, torch.ones(2, 3, dtype=torch.float64), 1e-6, "x: .*float32.*float64"),
+        (ONES, ONES + 1e-3, 1e-6, "x: differs by 1.0e-03"),
+        (ONES, ONES - 1e-3, 1e-6, "x: differs by 1.0e-03"),  # of either sign
+        (ONES, ONES + 1e-6, 0, "x: differs by"),
+        (NAN, ONES, 1e-6, "x: differs by nan"),
+        (ONES, NAN, 1e-6, "x: differs by nan"),
+        (NAN, NAN, 1e-6, "x: differs by nan"),
+    ],
+)
+def test_other_tensors_fail(ours, theirs, tolerance, message, capsys):
+    with pytest.raises(AssertionError, match=message):
+        hf.check_close("x", ours, theirs, tolerance)
+    assert capsys.readouterr().out == ""
+
+
+# plot_loss_curves
+
+
+def test_loss_curves_show_all_numbers():
+    hf.plot_loss_curves(RESULTS)
+    losses, accuracies = plt.gcf().axes
+    for axis, what, label in (
+        (losses, "loss", "loss"),
+        (accuracies, "acc", "accuracy"),
+    ):
+        assert (axis.get_xlabel(), axis.get_ylabel()) == ("epoch", label)
+        lines = {line.get_label(): line for line in axis.get_lines()}
+        assert set(lines) == {"training", "test"}
+        assert list(lines["training"].get_ydata()) == RESULTS[f"train_{what}"]
+        assert list(lines["test"].get_ydata()) == RESULTS[f"test_{what}"]
+        assert list(lines["test"].get_xdata()) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("key", RESULTS)
+def test_loss_curves_want_every_key(key):
+    results = {name: RESULTS[name] for name in RESULTS if name != key}
+    with pytest.raises(ValueError, match=f"lack.*{key}"):
+        hf.plot_loss_curves(results)
+    assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize("key", RESULTS)
+def test_loss_curves_want_one_length(key):
+    with pytest.raises(ValueError, match=f"one length.*'{key}': 2"):
+        hf.plot_loss_curves({**RESULTS, key: [0.5, 0.4]})
+    assert plt.get_fignums() == []
+
+
+# walk_through_dir
+
+
+def test_walk_counts_folders_and_files(tmp_path, capsys):
+    for name in ("train/sushi/1.jpg", "train/pizza/1.jpg", "train/pizza/2.jpg"):
+        (tmp_path / "food" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "food" / name).touch()
+    expected = [
+        "There are 1 directories and 0 images in 'food'.",
+        "There are 2 directories and 0 images in 'food/train'.",
+        "There are 0 directories and 2 images in 'food/train/pizza'.",
+        "There are 0 directories and 1 images in 'food/train/sushi'.",
+    ]
+    hf.walk_through_dir(tmp_path / "food")
+    assert capsys.readouterr().out.splitlines() == expected
+    hf.walk_through_dir(str(tmp_path / "food"))
+    assert capsys.readouterr().out.splitlines() == expected
+
+
+def test_walk_names_the_working_directory(tmp_path, capsys, monkeypatch):
+    (tmp_path / "food").mkdir()
+    monkeypatch.chdir(tmp_path / "food")
+    hf.walk_through_dir(".")
+    assert (
+        capsys.readouterr().out == "There are 0 directories and 0 images in 'food'.\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["missing", "file"])
+def test_walk_wants_a_folder(tmp_path, name):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=name):
+        hf.walk_through_dir(tmp_path / name)
