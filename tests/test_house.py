@@ -1,5 +1,6 @@
 """Requirements, set-up, and the promises of the README about the repository."""
 
+import json
 import re
 import subprocess
 import sys
@@ -76,6 +77,18 @@ def test_the_readme_links_to_what_exists():
         assert (ROOT / target).exists(), target
     for lesson in (ROOT / "notebooks").glob("*.ipynb"):
         assert f"notebooks/{lesson.name}" in text, f"the README lacks {lesson.name}"
+
+
+def test_the_readme_quotes_the_stored_difficulty():
+    text = (ROOT / "README.md").read_text()
+    stored = json.loads((ROOT / "benchmarks" / "rendered_difficulty.json").read_text())
+    runs = stored["transformer"]
+    for share in (stored["baseline"], stored["mean_colour"], min(runs), max(runs)):
+        assert f"{100 * share:.1f} %" in text
+    assert f"| {100 * sum(runs) / len(runs):.1f} % |" in text
+    # What the set is for: no colour quiz, no toy.
+    assert stored["mean_colour"] < 0.6 and len(runs) >= 5
+    assert 0.5 <= min(runs) and max(runs) <= 0.8
 
 
 def test_badges_rewrite_every_address(tmp_path):

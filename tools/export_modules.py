@@ -24,7 +24,8 @@ def export(notebook: Path, destination: Path) -> list[Path]:
         maker = ModuleMaker(destination, name, notebook, parse=False, solo_nb=True)
         maker.make(cells, lib_path=destination)
         path = destination / f"{name}.py"
-        path.write_text(docstring_first(path.read_text(encoding="utf-8")), encoding="utf-8")
+        text = docstring_first(path.read_text(encoding="utf-8"))
+        path.write_text(text, encoding="utf-8")
         written.append(path)
     return written
 

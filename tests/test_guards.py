@@ -1,0 +1,113 @@
+"""The guards themselves: each small change to a copy of the project must be noticed."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+NBVAL = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=120"]
+NBVAL += ["--nbval-sanitize-with=tests/nbval_sanitize.cfg"]
+LESSON = "notebooks/04_class_token.ipynb"
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the project, with its own modules first on the path."""
+    ignore = shutil.ignore_patterns(".venv", ".git", "build", "data", ".*cache*")
+    return Path(shutil.copytree(ROOT, tmp_path / "course", ignore=ignore))
+
+
+def passes(copy, *arguments):
+    """Whether pytest passes in the copy; fails the test if it ran nothing."""
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", *arguments],
+        cwd=copy,
+        env=os.environ | {"PYTHONPATH": str(copy)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode in (0, 1), result.stdout + result.stderr
+    return result.returncode == 0
+
+
+def change(path, old, new):
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) >= 1, f"{path} has no {old!r}"
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_the_untouched_copy_passes(copy):
+    assert passes(copy, "tests/test_export.py", "tests/test_class_token.py")
+    assert passes(copy, *NBVAL, LESSON)
+
+
+@pytest.mark.slow
+def test_a_module_edited_by_hand_is_noticed(copy):
+    change(
+        copy / "going_modular" / "class_token.py", "for all images", "for every image"
+    )
+    assert not passes(copy, "tests/test_export.py")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "notebook, old, new, test",
+    [
+        (
+            "04_class_token",
+            "[class_token, patch_emb",
+            "[-class_token, patch_emb",
+            "class_token",
+        ),
+        (
+            "05_position_embedding",
+            "else tokens + self",
+            "else tokens - self",
+            "position_embedding",
+        ),
+        (
+            "03_conv2d_patchify",
+            "maps.flatten(2).tr",
+            "-maps.flatten(2).tr",
+            "patch_embedding",
+        ),
+        (
+            "02_patch_visualization",
+            "x.permute(0, 2, 4, 1",
+            "x.permute(0, 4, 2, 1",
+            "patches",
+        ),
+    ],
+)
+def test_a_sign_or_axis_changed_in_an_exported_cell(copy, notebook, old, new, test):
+    change(copy / "notebooks" / f"{notebook}.ipynb", old, new)
+    assert not passes(copy, "tests/test_export.py"), "lesson and module differ"
+    export = [sys.executable, copy / "tools" / "export_modules.py"]
+    subprocess.run(export, cwd=copy, check=True, capture_output=True)
+    assert passes(copy, "tests/test_export.py"), "exported again, they agree"
+    assert not passes(copy, f"tests/test_{test}.py"), "the values are still wrong"
+
+
+@pytest.mark.slow
+def test_a_changed_output_is_noticed(copy):
+    change(
+        copy / LESSON,
+        "parameters of the class token: 768",
+        "parameters of the class token: 769",
+    )
+    assert not passes(copy, *NBVAL, LESSON)
+
+
+@pytest.mark.slow
+def test_cells_out_of_order_are_noticed(copy):
+    notebook = json.loads((copy / LESSON).read_text(encoding="utf-8"))
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    code[3]["execution_count"] = None  # never run: nbval alone would pass it
+    (copy / LESSON).write_text(json.dumps(notebook), encoding="utf-8")
+    assert not passes(copy, "tests/test_lessons.py", "-k", "one_run")
