@@ -64,6 +64,8 @@ def run(path: Path, folder: Path, timeout: int) -> tuple[float, str]:
         notebook,
         timeout=timeout,
         record_timing=False,
+        # Else each kernel warns that it listens on this machine without encryption.
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],
         resources={"metadata": {"path": str(path.parent)}},
     )
     start, result = time.perf_counter(), "ok"
@@ -80,9 +82,11 @@ def run(path: Path, folder: Path, timeout: int) -> tuple[float, str]:
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = typeset(cell.source).replace(".ipynb)", ".html)")
-    # The page's equations are MathML already: no script is fetched from anywhere.
+    # Equations are MathML already, and no script is to be fetched from anywhere.
     exporter = HTMLExporter(mathjax_url="", require_js_url="", mermaid_js_url="")
     page, _ = exporter.from_notebook_node(notebook)
+    page = re.sub(r"<script[^>]*>.*?</script>", "", page, flags=re.DOTALL)
+    page = page.replace("</head>", "<style>math { font-size: 1.3em }</style></head>", 1)
     (folder / path.with_suffix(".html").name).write_text(page, encoding="utf-8")
     return seconds, result
 
