@@ -49,8 +49,17 @@ def load_image(path: str | Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             return ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # decoders raise many kinds
         raise ValueError(f"{path} cannot be read as a picture: {error}") from error
+
+
+class _VisibleFolder(ImageFolder):
+    """Leaves out hidden folders: Jupyter puts .ipynb_checkpoints everywhere."""
+
+    def find_classes(self, directory):
+        folders = [p.name for p in Path(directory).iterdir() if p.is_dir()]
+        classes = sorted(name for name in folders if name[0] != ".")
+        return classes, {name: label for label, name in enumerate(classes)}
 
 
 def load_folder(folder: str | Path, transform=None) -> ImageFolder:
@@ -61,14 +70,11 @@ def load_folder(folder: str | Path, transform=None) -> ImageFolder:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ValueError(
-            f"{folder} is not a folder; expected one with a folder a class"
-        )
-    classes = sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
-    if not classes:
+        raise ValueError(f"{folder} is not a folder; expected one with class folders")
+    if not any(p.is_dir() and p.name[0] != "." for p in folder.iterdir()):
         raise ValueError(f"{folder} holds no class folders, such as {folder / 'pizza'}")
     try:
-        return ImageFolder(str(folder), transform=transform, loader=load_image)
+        return _VisibleFolder(str(folder), transform=transform, loader=load_image)
     except FileNotFoundError as error:  # a class folder in which no picture was found
         raise ValueError(
             f"a class folder in {folder} has no pictures: {error}"
@@ -168,10 +174,8 @@ def create_train_val_test_dataloaders(
     )
     train = load_folder(train_dir, transform)
     val = load_folder(train_dir, test_transform or transform)
-    targets, generator = (
-        torch.tensor(train.targets),
-        torch.Generator().manual_seed(seed),
-    )
+    targets = torch.tensor(train.targets)
+    generator = torch.Generator().manual_seed(seed)
     train_part, val_part = [], []
     for label, name in enumerate(classes):
         members = torch.nonzero(targets == label).flatten()

@@ -165,6 +165,11 @@ def test_broken_pictures_are_named(data):
         list(loaders(data, num_workers=1)[0])
 
 
+def test_hidden_folders_are_no_classes(data):
+    (data / "train" / ".ipynb_checkpoints").mkdir()
+    assert loaders(data)[2] == list(CLASSES)
+
+
 def test_missing_and_empty_folders(data, tmp_path):
     with pytest.raises(ValueError, match="nowhere is not a folder"):
         load_folder(tmp_path / "nowhere")
