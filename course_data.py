@@ -192,7 +192,9 @@ def get_foodvision_mini() -> Path:
     path, reason = _DATA / "pizza_steak_sushi", ""
     which = "the photographs in data/pizza_steak_sushi"
     if own:
-        path = Path(own).expanduser().resolve()
+        path = Path(own).expanduser()
+        # Jupyter runs in notebooks/, the variable was typed beside the Makefile.
+        path = (path if path.exists() else _HERE / path).resolve()
         which = f"{path.name}, the pictures that VIT_COURSE_DATA names"
     elif os.environ.get("VIT_COURSE_OFFLINE", "") not in ("", "0"):
         reason = "VIT_COURSE_OFFLINE is set"

@@ -37,7 +37,7 @@ def sinusoidal_1d(positions: torch.Tensor, embedding_dim: int) -> torch.Tensor:
 
 
 def sinusoidal_2d(grid: tuple[int, int], embedding_dim: int) -> torch.Tensor:
-    """Encodes row and column, half of the dimensions each (Appendix D.4, 2-D).
+    """Encodes row and column, half of D each: D.4's 2-D split, with sines for tables.
 
     Args:
         grid: patches (down, across).

@@ -631,6 +631,18 @@ def test_own_folder(course, server, monkeypatch, tmp_path, one_line):
     assert server.seen == []
 
 
+def test_own_folder_typed_beside_the_makefile(course, monkeypatch, tmp_path, one_line):
+    """Jupyter runs the lessons in notebooks/, where a relative path leads nowhere."""
+    own = write_files(course / "own")
+    (course / "notebooks").mkdir()
+    monkeypatch.chdir(course / "notebooks")
+    monkeypatch.setattr(course_data, "_HERE", course)
+    monkeypatch.setenv("VIT_COURSE_DATA", "own")
+    assert course_data.get_foodvision_mini() == own
+    monkeypatch.setenv("VIT_COURSE_DATA", "../own")
+    assert course_data.get_foodvision_mini() == own
+
+
 def test_own_nested_folder(course, monkeypatch, tmp_path, one_line):
     own = write_files(tmp_path / "own" / "inner").parent
     (own / "__MACOSX").mkdir()

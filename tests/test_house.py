@@ -7,6 +7,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -89,6 +90,20 @@ def test_the_readme_quotes_the_stored_difficulty():
     # What the set is for: no colour quiz, no toy.
     assert stored["mean_colour"] < 0.6 and len(runs) >= 5
     assert 0.5 <= min(runs) and max(runs) <= 0.8
+
+
+def test_pages_of_a_run_link_to_pages_and_fetch_nothing(tmp_path):
+    sys.path.insert(0, str(ROOT / "tools"))
+    from run_course import write_page
+
+    text = "[a](01_b.ipynb) [g](GLOSSARY.md) [web](https://x.org/01_b.ipynb) $x_p$ `$5`"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
+    write_page(notebook, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert 'href="01_b.html"' in page and 'href="GLOSSARY.html"' in page
+    assert 'href="https://x.org/01_b.ipynb"' in page
+    assert "<msub><mi>x</mi><mi>p</mi></msub>" in page and "$5" in page
+    assert "<script" not in page and 'src="http' not in page
 
 
 def test_badges_rewrite_every_address(tmp_path):

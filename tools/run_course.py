@@ -34,6 +34,8 @@ PAGE = """<!doctype html>
   <th scope="col">Result</th></tr>
 {rows}
 </table>
+<p>Terms in English and Chinese: the <a href="GLOSSARY.html">glossary</a>. To change
+the code and run it yourself, <code>make lab</code> opens the lessons in JupyterLab.</p>
 </html>
 """
 
@@ -51,6 +53,27 @@ def typeset(text: str) -> str:
     for i in range(0, len(pieces), 2):
         pieces[i] = re.sub(pattern, formula, pieces[i], flags=re.DOTALL)
     return "".join(pieces)
+
+
+def write_page(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """Writes a notebook as a page that fetches nothing from anywhere."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            # Links to another lesson lead to its page; those to the web stay.
+            link = r"\]\((?!\w+:)([^)]+)\.(?:ipynb|md)\)"
+            cell.source = re.sub(link, r"](\1.html)", typeset(cell.source))
+    exporter = HTMLExporter(mathjax_url="", require_js_url="", mermaid_js_url="")
+    resources = {"metadata": {"name": path.stem}}
+    page, _ = exporter.from_notebook_node(notebook, resources=resources)
+    page = re.sub(r"<script[^>]*>.*?</script>", "", page, flags=re.DOTALL)
+    page = page.replace("</head>", "<style>math { font-size: 1.3em }</style></head>", 1)
+    path.write_text(page, encoding="utf-8")
+
+
+def title(path: Path) -> str:
+    """Returns a notebook's title, the first line of its first cell."""
+    first = nbformat.read(path, as_version=4).cells[0].source
+    return first.splitlines()[0].lstrip("# ")
 
 
 def run(path: Path, folder: Path, timeout: int) -> tuple[float, str]:
@@ -79,15 +102,7 @@ def run(path: Path, folder: Path, timeout: int) -> tuple[float, str]:
         result = "failed: the kernel died (often: not enough memory)"
     seconds = time.perf_counter() - start
     nbformat.write(notebook, folder / path.name)
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            cell.source = typeset(cell.source).replace(".ipynb)", ".html)")
-    # Equations are MathML already, and no script is to be fetched from anywhere.
-    exporter = HTMLExporter(mathjax_url="", require_js_url="", mermaid_js_url="")
-    page, _ = exporter.from_notebook_node(notebook)
-    page = re.sub(r"<script[^>]*>.*?</script>", "", page, flags=re.DOTALL)
-    page = page.replace("</head>", "<style>math { font-size: 1.3em }</style></head>", 1)
-    (folder / path.with_suffix(".html").name).write_text(page, encoding="utf-8")
+    write_page(notebook, folder / path.with_suffix(".html").name)
     return seconds, result
 
 
@@ -120,11 +135,14 @@ def main() -> int:
         seconds, result = run(path, arguments.build, arguments.timeout)
         failed += result != "ok"
         print(f"{path.stem:{width}}  {seconds:7.1f}  {result}", flush=True)
-        link = f'<a href="{path.stem}.html">{path.stem}</a>'
+        link = f'<a href="{path.stem}.html">{html.escape(title(path))}</a>'
         rows.append(
             f'<tr><td>{link}</td><td class="number">{seconds:.1f}</td>'
             f"<td>{html.escape(result)}</td></tr>"
         )
+    glossary = (ROOT / "notebooks" / "GLOSSARY.md").read_text(encoding="utf-8")
+    page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(glossary)])
+    write_page(page, arguments.build / "GLOSSARY.html")
     index = arguments.build / "index.html"
     index.write_text(PAGE.format(rows="\n".join(rows)), encoding="utf-8")
     print(
