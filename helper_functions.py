@@ -95,15 +95,18 @@ def show_images(
     columns: int = 8,
     alt: str = "",
     width: float | None = None,
+    **options,
 ) -> None:
     """Shows pictures in a grid.
 
     Args:
-        images: PIL images, or tensors of shape (channels, height, width) in 0 … 1.
+        images: PIL images, arrays (height, width) or (height, width, channels), or
+            tensors of shape (channels, height, width) in 0 … 1.
         titles: one for each picture, or none.
         columns: pictures in a row.
         alt: what there is to see, in words.
         width: of the whole figure in inches; None chooses one.
+        options: for `imshow`, such as `cmap` and `vmin`.
     """
     images, titles = list(images), list(titles)
     columns = min(columns, len(images))
@@ -116,7 +119,7 @@ def show_images(
     for i, (axis, image) in enumerate(zip(axes.flat, images, strict=False)):
         if isinstance(image, torch.Tensor):
             image = image.detach().cpu().permute(1, 2, 0).clamp(0, 1)
-        axis.imshow(image, cmap="gray")
+        axis.imshow(image, **{"cmap": "gray"} | options)
         axis.set_title(titles[i] if titles else "", fontsize=9)
     fig.tight_layout(pad=0.3, h_pad=0.6, w_pad=0.8)
     show(fig, alt=alt or f"{len(images)} pictures: {', '.join(titles) or 'untitled'}")
