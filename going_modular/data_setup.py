@@ -164,7 +164,7 @@ def create_train_val_test_dataloaders(
     """
     if not 0 < val_fraction < 1:
         raise ValueError(f"val_fraction must lie between 0 and 1, got {val_fraction}")
-    _, test_loader, classes = create_dataloaders(
+    train_loader, test_loader, classes = create_dataloaders(
         train_dir,
         test_dir,
         transform,
@@ -172,7 +172,7 @@ def create_train_val_test_dataloaders(
         num_workers,
         test_transform=test_transform,
     )
-    train = load_folder(train_dir, transform)
+    train = train_loader.dataset
     val = load_folder(train_dir, test_transform or transform)
     targets = torch.tensor(train.targets)
     generator = torch.Generator().manual_seed(seed)
