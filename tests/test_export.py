@@ -1,15 +1,12 @@
 """The modules are the lessons' exported cells, and read as if written by hand."""
 
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
+from export_modules import export_all
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
-
-from export_modules import export_all  # noqa: E402
 
 
 @pytest.fixture(scope="module")

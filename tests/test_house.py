@@ -3,17 +3,17 @@
 import json
 import re
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import nbformat
 import pytest
+from run_course import write_page
+from set_repository import rewrite
+
+import setup_colab
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-import setup_colab  # noqa: E402
 
 
 def requirements(name):
@@ -93,9 +93,6 @@ def test_the_readme_quotes_the_stored_difficulty():
 
 
 def test_pages_of_a_run_link_to_pages_and_fetch_nothing(tmp_path):
-    sys.path.insert(0, str(ROOT / "tools"))
-    from run_course import write_page
-
     text = "[a](01_b.ipynb) [g](GLOSSARY.md) [web](https://x.org/01_b.ipynb) $x_p$ `$5`"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
     write_page(notebook, tmp_path / "page.html")
@@ -107,9 +104,6 @@ def test_pages_of_a_run_link_to_pages_and_fetch_nothing(tmp_path):
 
 
 def test_badges_rewrite_every_address(tmp_path):
-    sys.path.insert(0, str(ROOT / "tools"))
-    from set_repository import rewrite
-
     (tmp_path / "notebooks").mkdir()
     for name in ("pyproject.toml", "README.md", "notebooks/04_class_token.ipynb"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
