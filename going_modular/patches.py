@@ -37,6 +37,20 @@ def spread_patches(
     return image
 
 
+def image_size(img_size: int | tuple[int, int]) -> tuple[int, int]:
+    """Reads a size: pixels of a square, or (height, width), as (height, width).
+
+    Raises:
+        ValueError: a size that is neither an int nor a pair of ints.
+    """
+    pair = img_size if isinstance(img_size, (tuple, list)) else (img_size, img_size)
+    if len(pair) != 2 or any(type(side) is not int for side in pair):
+        raise ValueError(
+            f"img_size must be an int or (height, width), got {img_size!r}"
+        )
+    return tuple(pair)
+
+
 def grid_size(height: int, width: int, patch_size: int) -> tuple[int, int]:
     """Counts the patches down and across; their product is N = HW / P² (section 3.1).
 
@@ -98,7 +112,7 @@ def unpatchify(
     Raises:
         ValueError: patches that do not fit `patch_size` or `img_size`.
     """
-    height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+    height, width = image_size(img_size)
     rows, columns = grid_size(height, width, patch_size)
     pixels = patch_size**2
     if (

@@ -8,18 +8,16 @@ from torch import nn
 
 from going_modular.class_token import ClassToken
 from going_modular.patch_embedding import PatchEmbedding
-from going_modular.patches import grid_size
+from going_modular.patches import grid_size, image_size
+
+Grid = tuple[int, int]  # patches (down, across)
 
 
 def sinusoidal_1d(positions: torch.Tensor, embedding_dim: int) -> torch.Tensor:
     """Encodes numbers by sines and cosines (Vaswani et al., 2017, section 3.5).
 
-    Args:
-        positions: (num_positions,).
-        embedding_dim: D, even.
-
-    Returns:
-        (num_positions, embedding_dim): sine and cosine in turn, from fast to slow.
+    Shape:
+        positions (n,) -> (n, embedding_dim): sines and cosines in turn, fast to slow.
 
     Raises:
         ValueError: an odd or non-positive `embedding_dim`.
@@ -29,32 +27,24 @@ def sinusoidal_1d(positions: torch.Tensor, embedding_dim: int) -> torch.Tensor:
             f"embedding_dim must be even and positive, got {embedding_dim}"
         )
     # In double precision: far positions lose digits otherwise.
-    speed = 10000 ** (
-        -torch.arange(0, embedding_dim, 2, dtype=torch.float64) / embedding_dim
-    )
-    angle = positions.double()[:, None] * speed  # (num_positions, D / 2)
+    k, two_i = positions.double()[:, None], torch.arange(0, embedding_dim, 2).double()
+    angle = k * 10000 ** (-two_i / embedding_dim)  # (n, D / 2)
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1).float()
 
 
-def sinusoidal_2d(grid: tuple[int, int], embedding_dim: int) -> torch.Tensor:
+def sinusoidal_2d(grid: Grid, embedding_dim: int) -> torch.Tensor:
     """Encodes row and column, half of D each: D.4's 2-D split, with sines for tables.
 
-    Args:
-        grid: patches (down, across).
-        embedding_dim: D, divisible by 4.
-
-    Returns:
-        (rows * columns, embedding_dim), in reading order.
+    Shape:
+        grid (rows, columns) -> (rows * columns, embedding_dim), in reading order.
 
     Raises:
         ValueError: an `embedding_dim` that 4 does not divide.
     """
     if embedding_dim < 4 or embedding_dim % 4:
         raise ValueError(f"embedding_dim must be divisible by 4, got {embedding_dim}")
-    rows, columns = grid
-    row = torch.arange(rows).repeat_interleave(columns)  # 0 0 0 … 1 1 1 …
-    column = torch.arange(columns).repeat(rows)  # 0 1 2 … 0 1 2 …
-    halves = [sinusoidal_1d(index, embedding_dim // 2) for index in (row, column)]
+    places = torch.cartesian_prod(*map(torch.arange, grid))  # (rows * columns, 2)
+    halves = [sinusoidal_1d(index, embedding_dim // 2) for index in places.T]
     return torch.cat(halves, dim=1)
 
 
@@ -79,7 +69,7 @@ class PositionEmbedding(nn.Module):
 
     def __init__(
         self,
-        grid: tuple[int, int],
+        grid: Grid,
         embedding_dim: int = 768,
         kind: str = "learned",
         num_prefix_tokens: int = 1,
@@ -93,18 +83,16 @@ class PositionEmbedding(nn.Module):
         if kind not in POSITION_KINDS:
             raise ValueError(f"kind must be one of {POSITION_KINDS}, got {kind!r}")
         self.grid, self.kind = tuple(grid), kind
-        num_tokens = num_prefix_tokens + grid[0] * grid[1]
-        self.token_shape = (num_tokens, embedding_dim)
+        self.token_shape = (num_prefix_tokens + grid[0] * grid[1], embedding_dim)
         if kind == "learned":
-            weight = torch.empty(1, num_tokens, embedding_dim)
+            weight = torch.empty(1, *self.token_shape)
             self.weight = nn.Parameter(nn.init.normal_(weight, std=0.02))
         elif kind != "none":
             if kind == "sinusoidal_1d":
                 table = sinusoidal_1d(torch.arange(grid[0] * grid[1]), embedding_dim)
             else:
                 table = sinusoidal_2d(grid, embedding_dim)
-            # The class token has no place in the image: zeros.
-            table = F.pad(table, (0, 0, num_prefix_tokens, 0))
+            table = F.pad(table, (0, 0, num_prefix_tokens, 0))  # class token: zeros
             self.register_buffer("weight", table[None])
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -118,10 +106,7 @@ class PositionEmbedding(nn.Module):
 
 
 def interpolate_position_embedding(
-    weight: torch.Tensor,
-    old_grid: tuple[int, int],
-    new_grid: tuple[int, int],
-    num_prefix_tokens: int = 1,
+    weight: torch.Tensor, old_grid: Grid, new_grid: Grid, num_prefix_tokens: int = 1
 ) -> torch.Tensor:
     """Resizes learned positions to another grid, in 2-D (section 3.2).
 
@@ -173,8 +158,7 @@ class ViTEmbedding(nn.Module):
         -> (batch, num_patches + 1, embedding_dim), without a class token num_patches.
 
     Raises:
-        ValueError: sizes that do not fit, a dropout outside [0, 1), or images of
-            another size than `img_size`.
+        ValueError: sizes or images that do not fit, or a dropout outside [0, 1).
     """
 
     def __init__(
@@ -188,16 +172,11 @@ class ViTEmbedding(nn.Module):
         class_token: bool = True,
     ) -> None:
         super().__init__()
-        size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
-        if len(size) != 2:
-            raise ValueError(
-                f"img_size must be an int or (height, width), got {img_size}"
-            )
+        self.img_size = size = image_size(img_size)
         if not 0 <= embedding_dropout < 1:
             raise ValueError(
                 f"embedding_dropout must be in [0, 1), got {embedding_dropout}"
             )
-        self.img_size = size
         self.patch_embedding = PatchEmbedding(in_channels, patch_size, embedding_dim)
         self.class_token = ClassToken(embedding_dim) if class_token else nn.Identity()
         self.position_embedding = PositionEmbedding(
@@ -208,9 +187,8 @@ class ViTEmbedding(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if images.shape[-2:] != self.img_size:
             raise ValueError(
-                f"images must be {self.img_size[0]} x {self.img_size[1]}, got shape "
-                f"{tuple(images.shape)}; resize them, or the positions with "
-                "interpolate_position_embedding"
+                f"images must be of size {self.img_size}, got {tuple(images.shape)}; "
+                "resize them, or the positions with interpolate_position_embedding"
             )
         patch_embeddings = self.patch_embedding(images)  # x_p E: (batch, N, D)
         tokens = self.class_token(patch_embeddings)  # [x_class; …]: (batch, N + 1, D)

@@ -1,12 +1,20 @@
 """Lesson 02: patchify against F.unfold and slices, over random sizes."""
 
+import re
+
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from going_modular.patches import grid_size, patchify, spread_patches, unpatchify
+from going_modular.patches import (
+    grid_size,
+    image_size,
+    patchify,
+    spread_patches,
+    unpatchify,
+)
 
 sizes = st.tuples(*[st.integers(1, 4)] * 4, st.integers(1, 7))  # B, C, rows, columns, P
 
@@ -45,6 +53,35 @@ def test_gradient_and_caller_untouched():
 def test_whole_numbers_can_be_cut_too():
     x = torch.arange(16, dtype=torch.uint8).reshape(1, 1, 4, 4)
     assert patchify(x, 2)[0, 1].tolist() == [2, 3, 6, 7]
+
+
+@pytest.mark.parametrize(
+    "size, expected",
+    [
+        (224, (224, 224)),
+        ((96, 160), (96, 160)),
+        ([96, 160], (96, 160)),
+        (torch.zeros(1, 3, 96, 160).shape[-2:], (96, 160)),
+        (-16, (-16, -16)),  # grid_size refuses it, and says what is wrong
+    ],
+)
+def test_a_size_is_a_number_or_a_pair(size, expected):
+    height, width = pair = image_size(size)
+    assert pair == expected and type(pair) is tuple
+    if height < 1:
+        with pytest.raises(ValueError, match="at least 1, got -16, -16 and 4"):
+            unpatchify(torch.zeros(1, 16, 16), 4, size)
+
+
+@pytest.mark.parametrize(
+    "size",
+    [(), (8,), (8, 8, 3), 8.0, (8, 8.0), "8", "88", ("8", "8"), True, (8, True), None],
+)
+def test_other_sizes_are_refused_with_their_value(size):
+    message = f"img_size must be an int or (height, width), got {size!r}"
+    for refuse in (image_size, lambda size: unpatchify(torch.zeros(1, 4, 4), 2, size)):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            refuse(size)
 
 
 @pytest.mark.parametrize(
