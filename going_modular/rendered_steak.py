@@ -13,7 +13,6 @@ from going_modular.rendered_scene import (
     as_colour,
     blob,
     box,
-    capsule,
     dome,
     mix,
     step,
@@ -21,7 +20,7 @@ from going_modular.rendered_scene import (
 )
 from going_modular.rendered_sides import side_dish
 from going_modular.rendered_tables import pick, turned, waves
-from going_modular.rendered_things import herbs
+from going_modular.rendered_toppings import finish
 
 SEARED = as_colour((0.55, 0.42, 0.4))
 CRUST = (0.36, 0.21, 0.14)  # the wall of a fried steak
@@ -85,9 +84,8 @@ def t_bone(patch: Patch, rng: Rng, size: float) -> tuple[np.ndarray, np.ndarray]
     long, across = box(x, y, 0.05, 0.75, 0.04), box(x, y - 0.5, 0.42, 0.06, 0.05)
     bone = np.minimum(long, across) * size + 0.03 * (patch.noise(rng, 0.8) - 0.5)
     brown = 0.7 * patch.noise(rng, 0.3)
-    return mix(tint(rng, "e6d2ae"), tint(rng, "9c6b42"), brown), step(
-        0.012, -0.012, bone
-    )
+    ivory = mix(tint(rng, "e6d2ae"), tint(rng, "9c6b42"), brown)
+    return ivory, step(0.012, -0.012, bone)
 
 
 def carve(canvas: Canvas, rng: Rng, spot, turn, level, size, start, end, pinks) -> None:
@@ -96,11 +94,8 @@ def carve(canvas: Canvas, rng: Rng, spot, turn, level, size, start, end, pinks) 
     lean, gap = rng.uniform(-0.2, 0.2), half * rng.uniform(1.35, 1.9)
     for i, x in enumerate(np.arange(start + half, end, gap).tolist()):
         taper = max(0.25, 1 - (x / (1.35 * size)) ** 2) ** 0.5
-        wide, (a, b) = (
-            0.5 * size * taper * rng.uniform(0.9, 1.05),
-            rng.normal(0, 0.03, 2),
-        )
-        a, b = float(a), float(b)
+        wide = 0.5 * size * taper * rng.uniform(0.9, 1.05)
+        a, b = rng.normal(0, 0.03, 2).tolist()
 
         def slab(p, wide=wide, a=a, b=b):
             tip = 0.35 * half * (p.y / wide) ** 2
@@ -128,13 +123,11 @@ DONENESS = (
 def draw_steak(canvas: Canvas, rng: Rng, place, radius: float, level: float) -> None:
     """A fried steak: whole, cut open, carved to a fan of slices, or half of each."""
     kind = pick(rng, "ribeye", "ribeye", "strip", "strip", "fillet", "t-bone")
-    style, marks = (
-        pick(rng, "whole", "open", "carved", "half", "half"),
-        pick(rng, 0, 1, 1, 2, 2),
-    )
+    style = pick(rng, "whole", "open", "carved", "half", "half")
+    marks = pick(rng, 0, 1, 1, 2, 2)
     size = radius * rng.uniform(0.66, 0.8) * (0.85 if kind == "fillet" else 1)
     thick = 0.2 if kind == "fillet" else rng.uniform(0.09, 0.13)
-    turn = rng.uniform(-pi, pi)
+    turn, top = rng.uniform(-pi, pi), level + thick
     pinks = [tint(rng, code, 0.02) for code in pick(rng, *DONENESS)]
     spot, outline = turned(place, turn), steak_shape(rng, kind, size)
     for side in (-1, 1)[: pick(rng, 0, 1, 1, 2)]:
@@ -153,9 +146,7 @@ def draw_steak(canvas: Canvas, rng: Rng, place, radius: float, level: float) -> 
         def shape(p):
             return np.maximum(outline(p), p.x - split)
 
-        patch = canvas.solid(
-            place, turn, 1.5 * size, shape, CRUST, level + thick, level
-        )
+        patch = canvas.solid(place, turn, 1.5 * size, shape, CRUST, top, level)
         d, whole = shape(patch), outline(patch)
         fat = None if kind == "fillet" else rng.uniform(-3, 3)
         paint, relief, gloss = sear(patch, rng, whole, marks, fat)
@@ -170,51 +161,6 @@ def draw_steak(canvas: Canvas, rng: Rng, place, radius: float, level: float) -> 
         patch.put(d, paint, 0.7 * thick + relief, gloss, base=level)
     ends = {"whole": split, "open": split + 0.25, "carved": 0.9 * size}
     start = split + {"open": 0.11, "half": 0.05}.get(style, 0)
-    carve(
-        canvas, rng, spot, turn, level, size, start, ends.get(style, 1.1 * size), pinks
-    )
-    finish(canvas, rng, spot, turn, level + thick, size, outline)
-
-
-def finish(
-    canvas: Canvas, rng: Rng, spot, turn, top: float, size: float, outline
-) -> None:
-    """Rosemary, a pat of butter, salt, pepper, herbs or a thread of sauce."""
-    kind = pick(rng, "none", "rosemary", "butter", "salt", "sauce", "herbs")
-    if kind == "rosemary":
-        where, angle = spot(-0.15 * size, 0), rng.uniform(-pi, pi)
-        rosemary(canvas, rng, where, angle, 0.6 * size, top)
-    elif kind == "butter":
-        patch = canvas.patch(*spot(-0.3 * size, 0), turn, 0.12, top + 0.04)
-        d = box(patch.x, patch.y, 0.07, 0.06, 0.03)
-        flecks = step(0.85, 0.9, patch.noise(rng, 0.2))
-        paint = mix(tint(rng, "f2dc86"), tint(rng, "4f7a2c"), flecks)
-        patch.put(d, paint, dome(d, 0.04, 0.05), 0.9, base=top)
-    elif kind == "sauce":
-        patch = canvas.patch(*spot(-0.1 * size, 0), turn, size)
-        thread = np.abs(patch.y - 0.14 * size * np.sin(patch.x * 16)) - 0.026
-        d = np.maximum(thread, np.abs(patch.x) - 0.55 * size)
-        d = np.maximum(d, outline(patch) + 0.06)
-        paint = tint(rng, pick(rng, "3d1a0e", "5f7d2a", "b8863c"))
-        patch.put(d, paint, dome(d, 0.02, 0.025), 1.1)
-    elif kind == "salt":
-        herbs(canvas, rng, spot(0, 0), 0.3 * size, 30, ("f2eee6", "dcd6cc", "2a2320"))
-    elif kind == "herbs":
-        herbs(canvas, rng, spot(0, 0), 0.3 * size, 30)
-
-
-def rosemary(canvas: Canvas, rng: Rng, place, turn, length: float, level) -> None:
-    """A sprig: needles on both sides of a stem."""
-    green, spot = tint(rng, "4b6a3c"), turned(place, turn)
-    stem = canvas.patch(*place, turn, length / 2, level)
-    d = capsule(stem.x, stem.y, -length / 2, length / 2, 0.007)
-    stem.put(d, green * 0.6, 0.02)
-    for along in np.linspace(-0.5, 0.5, 22).tolist():
-        for side in (-1, 1):
-            long = 0.13 * length * (1.15 - abs(along))
-            where = spot(along * length + 0.5 * long, side * 0.35 * long)
-            angle = turn + side * rng.uniform(0.5, 0.9)
-            patch = canvas.patch(*where, angle, long, level)
-            d = capsule(patch.x, patch.y, -long / 2, long / 2, 0.007)
-            tone = rng.uniform(0.7, 1.3)
-            patch.put(d, green * tone, 0.02 + dome(d, 0.007, 0.01), 0.3)
+    end = ends.get(style, 1.1 * size)
+    carve(canvas, rng, spot, turn, level, size, start, end, pinks)
+    finish(canvas, rng, spot, turn, top, size, outline)

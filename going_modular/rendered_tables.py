@@ -6,6 +6,7 @@ from math import cos, pi, sin
 
 import numpy as np
 
+from going_modular.rendered_noise import noise_tile
 from going_modular.rendered_scene import (
     Canvas,
     Patch,
@@ -14,7 +15,6 @@ from going_modular.rendered_scene import (
     circle,
     dome,
     mix,
-    noise_tile,
     step,
     tint,
 )

@@ -6,6 +6,7 @@ from math import pi
 
 import numpy as np
 
+from going_modular.rendered_noise import grain_tile
 from going_modular.rendered_scene import (
     Canvas,
     Patch,
@@ -14,7 +15,6 @@ from going_modular.rendered_scene import (
     capsule,
     circle,
     dome,
-    grain_tile,
     mix,
     step,
     tint,

@@ -64,6 +64,12 @@ def test_helper_functions_stay_small():
     assert len((ROOT / "helper_functions.py").read_text().splitlines()) < 300
 
 
+def test_modules_stay_short_enough_to_read():
+    for module in sorted((ROOT / "going_modular").glob("*.py")):
+        lines = len(module.read_text(encoding="utf-8").splitlines())
+        assert lines <= 200, f"{module.name} has {lines} lines"
+
+
 def test_make_help_names_the_commands():
     text = subprocess.run(
         ["make", "help"], cwd=ROOT, capture_output=True, text=True
