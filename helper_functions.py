@@ -20,6 +20,7 @@ from course_figures import PALETTE, draw_model
 
 __all__ = [
     "PALETTE",
+    "bytes_kept",
     "check_close",
     "download_data",
     "get_foodvision_mini",
@@ -63,6 +64,26 @@ def check_close(
     )
     verdict = "equal" if tolerance == 0 else f"differ by less than {tolerance:.0e}"
     print(f"{name}: {shape} {verdict}" if shape else f"{name}: {verdict}")
+
+
+def bytes_kept(module: torch.nn.Module, *inputs: torch.Tensor) -> int:
+    """Counts the bytes that a forward pass keeps for the backward pass.
+
+    Parameters are left out, and tensors that share memory count once. Not for the
+    `meta` device, where no tensor has an address.
+    """
+    parameters = {p.untyped_storage().data_ptr() for p in module.parameters()}
+    kept = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        out = module(*inputs)  # held until the end: freed memory would be used again
+    del out
+    return sum(size for at, size in kept.items() if at not in parameters)
 
 
 def show(fig: Figure, alt: str) -> None:

@@ -169,3 +169,13 @@ def test_walk_wants_a_folder(tmp_path, name):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=name):
         hf.walk_through_dir(tmp_path / name)
+
+
+def test_bytes_kept_counts_activations_and_no_parameters():
+    layer = torch.nn.Linear(8, 16)
+    x = torch.randn(32, 8)
+    assert hf.bytes_kept(layer, x) == 4 * 32 * 8  # the input, for the weight's gradient
+    two = torch.nn.Sequential(layer, torch.nn.Sigmoid(), torch.nn.Linear(16, 4))
+    # Sigmoid keeps its output, which is the next layer's input: counted once.
+    assert hf.bytes_kept(two, x) == 4 * (32 * 8 + 32 * 16)
+    assert hf.bytes_kept(torch.nn.Identity(), x) == 0
