@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help course lab install test test-slow export figures badges clean
+.PHONY: help course lab install test test-slow export ledger figures badges clean
 
 help:  ## what can be asked for
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 14
@@ -39,6 +39,9 @@ test-slow: $(VENV)/.author  ## the checks that take minutes
 
 export: $(VENV)/.author  ## write going_modular/ from the lessons
 	@$(BIN)/python tools/export_modules.py
+
+ledger: $(VENV)/.author  ## write the table of proofs into the README
+	@$(BIN)/python tools/write_ledger.py
 
 figures: $(VENV)/.learner  ## draw the figures in images/ again
 	@$(BIN)/python images/draw_figures.py

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -152,16 +153,7 @@ def test_size(notebook):
 def test_lessons_import_only_what_learners_have(notebook):
     allowed = {"torch", "torchvision", "matplotlib", "numpy", "PIL", "torchinfo"}
     allowed |= {"going_modular", "helper_functions", "IPython", "tqdm", "safetensors"}
-    standard = {
-        "subprocess",
-        "sys",
-        "pathlib",
-        "dataclasses",
-        "time",
-        "tempfile",
-        "math",
-    }
-    standard |= {"collections", "functools", "itertools", "os", "shutil", "random"}
+    standard = set(sys.stdlib_module_names)
     for cell in code_cells(notebook):
         for node in ast.walk(ast.parse(cell.source)):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
@@ -187,16 +179,13 @@ def test_modules_import_only_earlier_modules():
 
 def test_glossary_covers_the_terms_of_the_lessons():
     glossary = (ROOT / "notebooks" / "GLOSSARY.md").read_text(encoding="utf-8").lower()
-    terms = ["patch", "patch embedding", "class token", "position embedding", "token"]
-    terms += ["encoder", "residual connection", "logits", "activation", "parameter"]
-    terms += [
-        "batch",
-        "normalise",
-        "validation",
-        "gradient",
-        "buffer",
-        "dropout",
-        "head",
-    ]
+    terms = """patch, patch embedding, class token, position embedding, token,
+        encoder, residual connection, logits, activation, parameter, batch, normalise,
+        validation, gradient, buffer, dropout, head, query, key, value, score, softmax,
+        mask, causal mask, padding, cross-attention, decoder, saturated, heat map,
+        recurrence, LayerNorm, BatchNorm, fused kernel, context manager, GELU, ReLU,
+        hidden unit, pre-norm, post-norm, DropPath, multiply-adds, meta device,
+        cross-entropy"""
+    terms = [" ".join(term.split()).lower() for term in terms.split(",")]
     missing = [term for term in terms if f"| {term} |" not in glossary]
     assert not missing

@@ -1,0 +1,60 @@
+"""Writes the ledger of proofs, tests/ledger.toml, into the README as a table."""
+
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+START, END = "<!-- ledger: written by `make ledger` -->", "<!-- end of the ledger -->"
+
+
+def proofs() -> list[dict[str, str]]:
+    """The rows of the ledger, in the order of the lessons."""
+    text = (ROOT / "tests" / "ledger.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)["proof"]
+
+
+def lesson_of(proof: dict[str, str]) -> Path:
+    """The notebook in which a row's code is built."""
+    (path,) = (ROOT / "notebooks").glob(f"{proof['lesson']}_*.ipynb")
+    return path
+
+
+def table() -> str:
+    """The ledger as a markdown table with links to lesson, module and test."""
+    lines = ["| equation | symbol | class or function | lesson | equals | test |"]
+    lines += ["|---|---|---|---|---|---|"]
+    for proof in proofs():
+        module, _, name = proof["code"].partition(".")
+        code = f"[`{name}`](going_modular/{module}.py)" if module else "by hand"
+        lesson = f"[{proof['lesson']}](notebooks/{lesson_of(proof).name})"
+        file, _, function = proof["test"].partition("::")
+        test = f"[`{function.removeprefix('test_')}`](tests/{file})"
+        cells = [
+            proof["equation"],
+            proof["symbol"],
+            code,
+            lesson,
+            proof["equals"],
+            test,
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def write(readme: Path) -> None:
+    """Replaces what stands between the two marks of the README.
+
+    Raises:
+        ValueError: the README lacks one of the marks.
+    """
+    text = readme.read_text(encoding="utf-8")
+    if START not in text or END not in text:
+        raise ValueError(f"{readme} needs the lines {START} and {END}")
+    before, rest = text.split(START)
+    after = rest.split(END)[1]
+    text = f"{before}{START}\n\n{table()}\n\n{END}{after}"
+    readme.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write(ROOT / "README.md")
