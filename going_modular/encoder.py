@@ -70,9 +70,9 @@ class TransformerEncoderBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.msa_block = MultiheadSelfAttentionBlock(
-            embedding_dim, num_heads, attn_dropout, mlp_dropout
+            embedding_dim, num_heads, attn_dropout=attn_dropout, dropout=mlp_dropout
         )
-        self.mlp_block = MLPBlock(embedding_dim, mlp_size, mlp_dropout)
+        self.mlp_block = MLPBlock(embedding_dim, mlp_size, dropout=mlp_dropout)
         self.drop_path = DropPath(drop_path)
 
     def forward(
@@ -86,7 +86,8 @@ class TransformerEncoder(nn.Sequential):
     """Encoder blocks in a row, all with the same mask: from z_0 to z_L.
 
     Shape:
-        tokens (batch, num_tokens, embedding_dim) -> the same.
+        tokens (batch, num_tokens, embedding_dim) -> the same; mask as for
+        `MultiheadSelfAttention`, True = may attend.
     """
 
     def forward(

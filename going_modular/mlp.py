@@ -17,10 +17,10 @@ class MLPBlock(nn.Module):
         dropout: share set to zero in training, after both layers (Appendix B.1).
 
     Shape:
-        tokens (batch, num_tokens, embedding_dim) -> the same.
+        tokens (batch, num_tokens, embedding_dim), or other leading axes -> the same.
 
     Raises:
-        ValueError: sizes below 1, or a dropout outside [0, 1].
+        ValueError: sizes below 1, a dropout outside [0, 1], tokens of another size.
     """
 
     def __init__(
@@ -45,4 +45,9 @@ class MLPBlock(nn.Module):
             nn.init.normal_(layer.bias, std=1e-6)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        dim = self.mlp[0].in_features
+        if tokens.shape[-1] != dim:
+            raise ValueError(
+                f"tokens must have {dim} numbers each, got {tuple(tokens.shape)}"
+            )
         return self.mlp(self.layer_norm(tokens))

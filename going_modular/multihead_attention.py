@@ -12,6 +12,19 @@ from torch import nn
 from going_modular.self_attention import check_mask, scaled_dot_product_attention
 
 
+def check_tokens(tokens: torch.Tensor, embedding_dim: int) -> None:
+    """Refuses tokens that are not (batch, num_tokens, embedding_dim).
+
+    Raises:
+        ValueError: names the shape that was given, and what is expected.
+    """
+    if tokens.ndim != 3 or tokens.shape[2] != embedding_dim:
+        raise ValueError(
+            f"tokens must have the shape (batch, num_tokens, {embedding_dim}), "
+            f"got {tuple(tokens.shape)}"
+        )
+
+
 class MultiheadSelfAttention(nn.Module):
     """Attends in several heads side by side: MSA(z), Equations 5 to 8 of Appendix A.
 
@@ -57,13 +70,8 @@ class MultiheadSelfAttention(nn.Module):
     def forward(
         self, tokens: torch.Tensor, mask: torch.Tensor | None = None
     ) -> torch.Tensor:
-        dim = self.out_proj.in_features
-        if tokens.ndim != 3 or tokens.shape[2] != dim:
-            raise ValueError(
-                f"tokens must have the shape (batch, num_tokens, {dim}), "
-                f"got {tuple(tokens.shape)}"
-            )
-        batch, n, _ = tokens.shape
+        check_tokens(tokens, self.out_proj.in_features)
+        batch, n, dim = tokens.shape
         if mask is not None:
             if isinstance(mask, torch.Tensor) and mask.ndim not in (2, 4):
                 # The first of three axes could mean images or heads.
@@ -86,6 +94,9 @@ class MultiheadSelfAttention(nn.Module):
         # [SA_1; SA_2; …; SA_k]: the heads of a token side by side again.
         return self.out_proj(heads.transpose(1, 2).flatten(2))  # (batch, n, D): Eq. 8
 
+    def extra_repr(self) -> str:
+        return f"num_heads={self.num_heads}, attn_dropout={self.attn_dropout}"
+
 
 @contextmanager
 def record_attention(model: nn.Module) -> Iterator[list[torch.Tensor]]:
@@ -93,7 +104,8 @@ def record_attention(model: nn.Module) -> Iterator[list[torch.Tensor]]:
 
     `with record_attention(vit) as maps: vit(images)` gives one tensor (batch,
     num_heads, num_tokens, num_tokens) a layer, in the order in which they ran, without
-    gradient. Weights are computed explicitly meanwhile: slower, with more memory.
+    gradient. Weights are computed explicitly meanwhile: slower, with more memory. Of
+    two recordings of one model, the inner one gets the maps.
 
     Raises:
         ValueError: `model` holds no such layer.
@@ -145,4 +157,5 @@ class MultiheadSelfAttentionBlock(nn.Module):
     def forward(
         self, tokens: torch.Tensor, mask: torch.Tensor | None = None
     ) -> torch.Tensor:
+        check_tokens(tokens, self.layer_norm.normalized_shape[0])
         return self.dropout(self.attention(self.layer_norm(tokens), mask))

@@ -31,7 +31,8 @@ def scaled_dot_product_attention(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Averages values by how well keys fit queries: softmax(q k^T / sqrt(d)) v.
 
-    Equations 6 and 7 of Appendix A.
+    Equations 6 and 7 of Appendix A. Unlike PyTorch's function of this name it also
+    returns the weights.
 
     Args:
         query: (..., num_queries, d).
@@ -39,26 +40,25 @@ def scaled_dot_product_attention(
         value: (..., num_keys, d_value).
         mask: boolean, broadcasts to (..., num_queries, num_keys); True = may attend.
             A query that may attend to nothing gets zeros.
-        dropout: share of the weights set to zero, in [0, 1).
+        dropout: share of the weights set to zero, in [0, 1); the caller gives 0 when
+            it is not training.
 
     Returns:
         The output (..., num_queries, d_value) and the weights (..., num_queries,
-        num_keys) before dropout: each row sums to one.
+        num_keys) before dropout: a row sums to one, or to zero without any key.
 
     Raises:
         ValueError: sizes of query, key and value that differ, a mask of another shape
             or dtype, or a dropout outside [0, 1).
     """
-    if min(query.ndim, key.ndim, value.ndim) < 2 or query.shape[-1] != key.shape[-1]:
+    shapes = [tuple(t.shape) for t in (query, key, value)]
+    if min(map(len, shapes)) < 2 or query.shape[-1] != key.shape[-1]:
         raise ValueError(
-            "query and key must have the shapes (..., num_queries, d) and "
-            f"(..., num_keys, d), got {tuple(query.shape)} and {tuple(key.shape)}"
+            "query, key and value must have the shapes (..., num_queries, d), "
+            f"(..., num_keys, d) and (..., num_keys, d_value), got {shapes}"
         )
     if key.shape[-2] != value.shape[-2]:
-        raise ValueError(
-            "each key needs one value, got shapes "
-            f"{tuple(key.shape)} and {tuple(value.shape)}"
-        )
+        raise ValueError(f"each key needs one value, got shapes {shapes[1:]}")
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout must be in [0, 1), got {dropout}")
     # Divided first: the products may overflow in half precision.
@@ -68,7 +68,7 @@ def scaled_dot_product_attention(
         weights = scores.softmax(dim=-1)  # over the keys
     else:
         check_mask(mask, scores.shape)
-        # The smallest number, not -inf: a row without any key would become NaN.
+        # The most negative number, not -inf: a row without any key would become NaN.
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
         weights = scores.softmax(dim=-1).masked_fill(~mask, 0.0)
     output = F.dropout(weights, dropout) @ value  # (..., num_queries, d_value)

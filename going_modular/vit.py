@@ -41,10 +41,11 @@ class ViT(nn.Module):
         embedding_dropout: after the position embedding (Appendix B.1).
         num_classes: K, outputs of the head.
         pool: "cls" reads the class token; "mean" has none and averages over the
-            patches, after the LayerNorm (Appendix D.3).
+            patches (Appendix D.3), after the LayerNorm as in the official code.
         position: one of `POSITION_KINDS` in `position_embedding`.
         drop_path: share of images that skip a branch in training, rising linearly
-            from 0 in the first block to this in the last (arXiv 1603.09382).
+            from 0 in the first block to this in the last (arXiv 1603.09382); a single
+            block has 0.
 
     Shape:
         images (batch, in_channels, height, width) -> logits (batch, num_classes).
@@ -98,9 +99,9 @@ class ViT(nn.Module):
                     embedding_dim,
                     num_heads,
                     mlp_size,
-                    mlp_dropout,
-                    attn_dropout,
-                    drop_path * i / last,
+                    mlp_dropout=mlp_dropout,
+                    attn_dropout=attn_dropout,
+                    drop_path=drop_path * i / last,
                 )
                 for i in range(num_transformer_layers)
             )
@@ -131,6 +132,7 @@ def create_vit(name: str = "vit_base_16", **overrides) -> ViT:
 
     Raises:
         ValueError: an unknown name, or what `ViT` refuses.
+        TypeError: an override that is no argument of `ViT`.
     """
     _check_name("name", name, tuple(VARIANTS))
     return ViT(**asdict(VARIANTS[name]) | overrides)
