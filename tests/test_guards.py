@@ -1,15 +1,12 @@
 """The guards themselves: each small change to a copy of the project must be noticed."""
 
 import json
-import os
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from project_copy import change, copy_project, passes
 
-ROOT = Path(__file__).resolve().parent.parent
 NBVAL = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=120"]
 NBVAL += ["--nbval-sanitize-with=tests/nbval_sanitize.cfg"]
 LESSON = "notebooks/04_class_token.ipynb"
@@ -17,28 +14,7 @@ LESSON = "notebooks/04_class_token.ipynb"
 
 @pytest.fixture
 def copy(tmp_path):
-    """A copy of the project, with its own modules first on the path."""
-    ignore = shutil.ignore_patterns(".venv", ".git", "build", "data", ".*cache*")
-    return Path(shutil.copytree(ROOT, tmp_path / "course", ignore=ignore))
-
-
-def passes(copy, *arguments):
-    """Whether pytest passes in the copy; fails the test if it ran nothing."""
-    result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", *arguments],
-        cwd=copy,
-        env=os.environ | {"PYTHONPATH": str(copy)},
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode in (0, 1), result.stdout + result.stderr
-    return result.returncode == 0
-
-
-def change(path, old, new):
-    text = path.read_text(encoding="utf-8")
-    assert text.count(old) >= 1, f"{path} has no {old!r}"
-    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    return copy_project(tmp_path)
 
 
 @pytest.mark.slow

@@ -9,10 +9,15 @@ from threading import Thread
 
 import pytest
 import torch
+from torchinfo import summary
 from torchvision import transforms
 
 from going_modular import data_setup
+from going_modular.encoder import TransformerEncoderBlock
+from going_modular.mlp import MLPBlock
+from going_modular.multihead_attention import MultiheadSelfAttentionBlock
 from going_modular.patch_embedding import PatchEmbedding
+from going_modular.vit import ViT
 from helper_functions import (
     download_data,
     get_foodvision_mini,
@@ -83,6 +88,70 @@ def test_cells_of_the_data_chapter(url, tmp_path, monkeypatch, capsys):
         batch_size=BATCH_SIZE,
         num_workers=data_setup.NUM_WORKERS,
     )
+
+
+def test_cells_of_the_encoder_and_the_model():
+    set_seeds()
+    patch_and_position_embedding = torch.randn(1, 197, 768)
+    multihead_self_attention_block = MultiheadSelfAttentionBlock(
+        embedding_dim=768, num_heads=12
+    )
+    patched_image_through_msa_block = multihead_self_attention_block(
+        patch_and_position_embedding
+    )
+    assert patched_image_through_msa_block.shape == (1, 197, 768)
+
+    mlp_block = MLPBlock(embedding_dim=768, mlp_size=3072, dropout=0.1)
+    patched_image_through_mlp_block = mlp_block(patched_image_through_msa_block)
+    assert patched_image_through_mlp_block.shape == (1, 197, 768)
+
+    transformer_encoder_block = TransformerEncoderBlock()
+    columns = ["input_size", "output_size", "num_params", "trainable"]
+    of_the_block = summary(
+        model=transformer_encoder_block,
+        input_size=(1, 197, 768),
+        col_names=columns,
+        col_width=20,
+        row_settings=["var_names"],
+        verbose=0,
+    )
+    assert of_the_block.total_params == 7_087_872
+    TransformerEncoderBlock(
+        embedding_dim=768, num_heads=12, mlp_size=3072, mlp_dropout=0.1, attn_dropout=0
+    )
+
+    class_names = ["pizza", "steak", "sushi"]
+    random_image_tensor = torch.randn(1, 3, 224, 224)
+    vit = ViT(num_classes=len(class_names))
+    assert vit(random_image_tensor).shape == (1, 3)
+    of_the_model = summary(
+        model=vit,
+        input_size=(1, 3, 224, 224),
+        col_names=columns,
+        col_width=20,
+        row_settings=["var_names"],
+        verbose=0,
+    )
+    assert of_the_model.total_params == 85_800_963
+    assert "[1, 3, 224, 224]" in str(of_the_model) and "head" in str(of_the_model)
+
+
+def test_the_usual_arguments_by_name():
+    with torch.device("meta"):
+        vit = ViT(
+            img_size=224,
+            in_channels=3,
+            patch_size=16,
+            num_transformer_layers=12,
+            embedding_dim=768,
+            mlp_size=3072,
+            num_heads=12,
+            attn_dropout=0,
+            mlp_dropout=0.1,
+            embedding_dropout=0.1,
+            num_classes=1000,
+        )
+    assert sum(p.numel() for p in vit.parameters()) == 86_567_656
 
 
 def test_loss_curves_of_a_results_dictionary():
