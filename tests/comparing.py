@@ -69,6 +69,17 @@ def copy_weights(ours, theirs, names):
     return theirs.eval()
 
 
+def assert_quarter_dropped(out, exact, gone, within, **tolerance):
+    """Asserts that dropout of 0.25 hit its share and scaled up what it kept.
+
+    `gone` says what was hit, number by number or row by row; `within` is how far its
+    share may be from a quarter.
+    """
+    assert abs(gone.double().mean().item() - 0.25) < within
+    kept = (exact / 0.75).expand_as(out)[~gone]
+    torch.testing.assert_close(out[~gone], kept, **tolerance)
+
+
 def layer_norm(x, gain, bias, eps=1e-6):
     """LayerNorm written out: mean and variance of the numbers of one token."""
     dim = x.shape[-1]
