@@ -5,10 +5,11 @@
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Subset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
+
+from going_modular.pictures import load_image
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # red, green, blue, on a scale of 0 to 1
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -38,19 +39,6 @@ def create_transform(
         raise ValueError(f"give both mean and std or neither, got {mean} and {std}")
     steps = [v2.Resize(size), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
     return v2.Compose(steps + ([] if mean is None else [v2.Normalize(mean, std)]))
-
-
-def load_image(path: str | Path) -> Image.Image:
-    """Reads a picture upright and as RGB, whatever it was stored as.
-
-    Raises:
-        ValueError: the file is missing or no readable picture; the message names it.
-    """
-    try:
-        with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except Exception as error:  # decoders raise many kinds
-        raise ValueError(f"{path} cannot be read as a picture: {error}") from error
 
 
 class _VisibleFolder(ImageFolder):

@@ -138,6 +138,27 @@ def test_any_mode_becomes_rgb(tmp_path, mode):
     assert load_image(path).mode == "RGB" and load_image(path).size == (6, 4)
 
 
+def test_sixteen_bits_become_eight(tmp_path):
+    grey = np.array([[0, 257, 32896], [65535, 514, 25700]], np.uint16)
+    Image.fromarray(grey).save(tmp_path / "scan.png")
+    expected = np.array([[0, 1, 128], [255, 2, 100]])
+    for channel in np.moveaxis(np.asarray(load_image(tmp_path / "scan.png")), 2, 0):
+        assert (channel == expected).all()
+
+
+def test_what_is_see_through_becomes_white(tmp_path):
+    pixels = np.array([[[9, 8, 7, 0], [9, 8, 7, 255]]], np.uint8)
+    Image.fromarray(pixels, "RGBA").save(tmp_path / "logo.png")
+    expected = [[[255, 255, 255], [9, 8, 7]]]
+    assert np.asarray(load_image(tmp_path / "logo.png")).tolist() == expected
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([9, 8, 7, 200, 100, 50])
+    palette.putpixel((1, 0), 1)
+    palette.save(tmp_path / "logo.gif", transparency=1)
+    pixels = np.asarray(load_image(tmp_path / "logo.gif")).tolist()
+    assert pixels == [[[9, 8, 7], [255, 255, 255]]]
+
+
 def test_a_picture_on_its_side_is_turned(tmp_path):
     image = Image.new("RGB", (6, 4))
     exif = image.getexif()
