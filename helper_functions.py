@@ -24,6 +24,7 @@ __all__ = [
     "check_close",
     "download_data",
     "get_foodvision_mini",
+    "plot_confusion_matrix",
     "plot_loss_curves",
     "set_seeds",
     "show",
@@ -174,6 +175,40 @@ def plot_loss_curves(results: dict[str, list[float]]) -> None:
         axis.legend()
     fig.tight_layout()
     show(fig, alt="Loss and accuracy against the epoch, on training and test pictures.")
+
+
+def plot_confusion_matrix(
+    matrix: torch.Tensor, class_names: list[str], title: str = ""
+) -> None:
+    """Draws how many pictures of each class got which answer.
+
+    Args:
+        matrix: (classes, classes) of counts; a row is what the picture shows, a column
+            what the model says.
+        class_names: in the order of rows and columns.
+        title: above the figure.
+
+    Raises:
+        ValueError: the matrix is not square with a row for each name.
+    """
+    count = len(class_names)
+    if tuple(matrix.shape) != (count, count):
+        raise ValueError(
+            f"matrix must be {(count, count)} for {count} classes, "
+            f"got {tuple(matrix.shape)}"
+        )
+    side = 1.5 + 0.5 * count  # inches
+    fig, axis = plt.subplots(figsize=(side + 0.6, side))
+    axis.imshow(matrix, cmap="Blues", vmin=0)
+    for i, row in enumerate(matrix.tolist()):
+        for j, number in enumerate(row):
+            ink = "white" if number > matrix.max() / 2 else "black"
+            axis.text(j, i, f"{number:g}", ha="center", va="center", color=ink)
+    axis.set_xticks(range(count), class_names, rotation=30, ha="right")
+    axis.set_yticks(range(count), class_names)
+    axis.set(xlabel="answer", ylabel="picture", title=title)
+    lines = (f"{n}: {r}" for n, r in zip(class_names, matrix.tolist(), strict=True))
+    show(fig, alt=f"Rows are pictures, columns answers. {'; '.join(lines)}")
 
 
 def walk_through_dir(dir_path: str | Path) -> None:
