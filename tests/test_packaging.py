@@ -1,4 +1,4 @@
-"""A wheel built from the project works in an empty environment, pictures included."""
+"""A wheel works in an empty environment, pictures and checkpoint included."""
 
 import os
 import subprocess
@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 CODE = """
 import torch
+from going_modular.checkpoint import load_checkpoint
 from going_modular.data_setup import create_dataloaders, create_transform
 from going_modular.position_embedding import ViTEmbedding
 from helper_functions import get_foodvision_mini, show_model, walk_through_dir
@@ -24,6 +25,7 @@ images, labels = next(iter(train))
 show_model("class token")
 print(names, len(train.dataset), len(test.dataset))
 print(tuple(ViTEmbedding(64, 3, 8, 192)(images).shape))
+print(len(load_checkpoint()[1]["class_names"]), "classes in the checkpoint")
 """
 
 
@@ -41,6 +43,7 @@ def test_what_the_wheel_holds(wheel):
     pictures = [name for name in names if name.endswith(".jpg")]
     assert len(pictures) == 300
     assert all(n.startswith("going_modular/images/foodvision_mini/") for n in pictures)
+    assert "going_modular/models/vit_mini_8_food98.safetensors" in names
     modules = {path.name for path in (ROOT / "going_modular").glob("*.py")}
     assert {f"going_modular/{name}" for name in modules} <= set(names)
     assert {"helper_functions.py", "course_data.py", "course_figures.py"} <= set(names)
@@ -67,4 +70,5 @@ def test_it_works_in_an_empty_environment(wheel, tmp_path):
     assert result.returncode == 0, result.stderr
     assert "['pizza', 'steak', 'sushi'] 225 75" in result.stdout
     assert "(8, 65, 192)" in result.stdout
+    assert "98 classes in the checkpoint" in result.stdout
     assert "There are 0 directories and 75 images in" in result.stdout
