@@ -9,14 +9,17 @@ from threading import Thread
 
 import pytest
 import torch
+import torchvision
+from torch import nn
 from torchinfo import summary
 from torchvision import transforms
 
-from going_modular import data_setup
+from going_modular import data_setup, engine, utils
 from going_modular.encoder import TransformerEncoderBlock
 from going_modular.mlp import MLPBlock
 from going_modular.multihead_attention import MultiheadSelfAttentionBlock
 from going_modular.patch_embedding import PatchEmbedding
+from going_modular.predictions import pred_and_plot_image
 from going_modular.vit import ViT
 from helper_functions import (
     download_data,
@@ -175,3 +178,58 @@ def test_seeds_with_and_without_an_argument():
 
 def test_the_folder_is_a_path():
     assert isinstance(get_foodvision_mini(), Path)
+
+
+def test_cells_of_training_saving_and_predicting(tmp_path, monkeypatch, capsys):
+    """A pre-trained model of torchvision with a new head, small here."""
+    monkeypatch.chdir(tmp_path)
+    set_seeds()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    pretrained_vit = torchvision.models.VisionTransformer(32, 8, 1, 2, 32, 32)
+    for parameter in pretrained_vit.parameters():
+        parameter.requires_grad = False
+    class_names = ["pizza", "steak", "sushi"]
+    pretrained_vit.heads = nn.Linear(in_features=32, out_features=len(class_names))
+    image_path = get_foodvision_mini()
+    small = transforms.Compose([transforms.Resize((32, 32)), transforms.ToTensor()])
+    loaders = data_setup.create_dataloaders(
+        train_dir=image_path / "train",
+        test_dir=image_path / "test",
+        transform=small,
+        batch_size=32,
+    )
+    train_dataloader_pretrained, test_dataloader_pretrained, class_names = loaders
+    capsys.readouterr()
+
+    optimizer = torch.optim.Adam(params=pretrained_vit.parameters(), lr=1e-3)
+    loss_fn = torch.nn.CrossEntropyLoss()
+    set_seeds()
+    pretrained_vit_results = engine.train(
+        model=pretrained_vit,
+        train_dataloader=train_dataloader_pretrained,
+        test_dataloader=test_dataloader_pretrained,
+        optimizer=optimizer,
+        loss_fn=loss_fn,
+        epochs=2,
+        device=device,
+    )
+    plot_loss_curves(pretrained_vit_results)
+    assert "Epoch: 2 | train_loss: " in capsys.readouterr().out
+
+    utils.save_model(
+        model=pretrained_vit,
+        target_dir="models",
+        model_name="08_pretrained_vit_feature_extractor_pizza_steak_sushi.pth",
+    )
+    pretrained_vit_model_size = Path(
+        "models/08_pretrained_vit_feature_extractor_pizza_steak_sushi.pth"
+    ).stat().st_size // (1024 * 1024)
+    assert pretrained_vit_model_size == 0
+
+    custom_image_path = next((image_path / "test" / "pizza").iterdir())
+    pred_and_plot_image(
+        model=pretrained_vit,
+        image_path=custom_image_path,
+        class_names=class_names,
+        image_size=(32, 32),
+    )
