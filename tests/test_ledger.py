@@ -23,8 +23,8 @@ def proof(request):
 def modules_of(notebook):
     """The modules that a lesson exports."""
     cells = nbformat.read(notebook, as_version=4).cells
-    found = (re.search(r"#\| default_exp (\w+)", c.source) for c in cells)
-    return [match.group(1) for match in found if match]
+    found = (re.findall(r"#\| (?:default_exp|export) (\w+)", c.source) for c in cells)
+    return [name for names in found for name in names]
 
 
 def test_the_readme_shows_the_ledger():

@@ -153,6 +153,7 @@ def test_size(notebook):
 def test_lessons_import_only_what_learners_have(notebook):
     allowed = {"torch", "torchvision", "matplotlib", "numpy", "PIL", "torchinfo"}
     allowed |= {"going_modular", "helper_functions", "IPython", "tqdm", "safetensors"}
+    allowed |= {"requests"}
     standard = set(sys.stdlib_module_names)
     for cell in code_cells(notebook):
         for node in ast.walk(ast.parse(cell.source)):
@@ -185,7 +186,8 @@ def test_glossary_covers_the_terms_of_the_lessons():
         mask, causal mask, padding, cross-attention, decoder, saturated, heat map,
         recurrence, LayerNorm, BatchNorm, fused kernel, context manager, GELU, ReLU,
         hidden unit, pre-norm, post-norm, DropPath, multiply-adds, meta device,
-        cross-entropy"""
+        cross-entropy, AdamW, checkpoint, clipping, confusion matrix, fine-tuning,
+        label smoothing, accumulation, calibration, attention rollout, state dict"""
     terms = [" ".join(term.split()).lower() for term in terms.split(",")]
     missing = [term for term in terms if f"| {term} |" not in glossary]
     assert not missing

@@ -1,27 +1,24 @@
 """The rendered pictures: the same from the same seed, complete, and not too easy."""
 
 import io
-import sys
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from rendered_difficulty import colour_accuracy, load
 
-ROOT = Path(__file__).resolve().parent.parent
-COMMITTED = ROOT / "images" / "foodvision_mini"
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-from rendered_difficulty import colour_accuracy, load  # noqa: E402
-
-from going_modular.rendered_foods import (  # noqa: E402
+from going_modular.rendered_foods import (
     CLASS_NAMES,
     draw_food,
     draw_food_set,
     draw_two_foods,
     picture_seed,
 )
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMITTED = ROOT / "images" / "foodvision_mini"
 
 FOODS = (*CLASS_NAMES, "other")
 

@@ -1,0 +1,85 @@
+"""The benchmark scripts run, and their stored results are what they say."""
+
+import json
+import statistics
+import sys
+
+import ablation
+import pytest
+import torch
+import transfer
+
+from going_modular.checkpoint import load_checkpoint
+from helper_functions import get_foodvision_mini
+
+
+@pytest.fixture
+def few(tmp_path):
+    """Four training and two test pictures of each class."""
+    source = get_foodvision_mini()
+    for split, count in (("train", 4), ("test", 2)):
+        for folder in (source / split).iterdir():
+            target = tmp_path / "few" / split / folder.name
+            target.mkdir(parents=True)
+            for path in sorted(folder.iterdir())[:count]:
+                (target / path.name).write_bytes(path.read_bytes())
+    return tmp_path / "few"
+
+
+def test_transfer_on_any_folder(few, tmp_path, monkeypatch, capsys):
+    """Its lists have one accuracy a seed, and each is a share of the six pictures."""
+    for settings in ("SCRATCH", "FROZEN", "FINE_TUNED"):
+        changed = getattr(transfer, settings) | {"epochs": 2}
+        monkeypatch.setattr(transfer, settings, changed)
+    monkeypatch.setenv("VIT_COURSE_DATA", "")
+    file = tmp_path / "results.json"
+    words = ["transfer.py", "--data", str(few), "--seeds", "2", "--json", str(file)]
+    monkeypatch.setattr(sys, "argv", words)
+    transfer.main()
+    stored = json.loads(file.read_text())
+    assert stored["train_pictures"] == 12 and stored["test_pictures"] == 6
+    assert stored["baseline"] == pytest.approx(1 / 3)
+    printed = capsys.readouterr().out
+    for method in ("scratch", "frozen", "fine_tuned"):
+        assert len(stored[method]) == len(stored[f"{method}_seconds"]) == 2
+        assert all(
+            (6 * accuracy) % 1 == pytest.approx(0) for accuracy in stored[method]
+        )
+        mean = statistics.mean(stored[method])
+        assert f"{method:11} {mean:.1%}" in printed
+
+
+def test_frozen_means_frozen(few):
+    """Only the head changes; fine-tuning begins with it and changes the rest."""
+    start, about = load_checkpoint()
+    data, classes = transfer.decode(few / "train", about["preprocessing"])
+    model = transfer.frozen(start, data, len(classes))
+    for name, p in start.named_parameters():
+        if not name.startswith("head"):
+            assert torch.equal(p, model.get_parameter(name)), name
+    assert model.head.weight.shape == (3, 192) and model.head.weight.abs().max() > 0
+
+
+def test_post_norm_is_another_function():
+    torch.manual_seed(0)
+    block = ablation.PostNormBlock(16, 2, 32, mlp_dropout=0.0)
+    tokens = torch.randn(2, 5, 16)
+    msa, mlp = block.msa_block, block.mlp_block
+    middle = msa.layer_norm(tokens + msa.attention(tokens))
+    expected = mlp.layer_norm(middle + mlp.mlp(middle))
+    assert torch.allclose(block(tokens), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ablation.CHANGES)
+def test_every_change_builds_and_trains(name):
+    torch.manual_seed(0)
+    pictures = torch.rand(8, 3, 64, 64), torch.arange(8) % 3
+    accuracy = ablation.run(0, ablation.CHANGES[name], pictures, pictures, epochs=1)
+    assert (8 * accuracy) % 1 == 0
+
+
+def test_interval_is_students():
+    """Five values with mean 3 and deviation 1.5811: 3 ± 2.776 * 0.7071."""
+    low, high = ablation.interval([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert low == pytest.approx(1.0367, abs=1e-3)
+    assert high == pytest.approx(4.9633, abs=1e-3)
