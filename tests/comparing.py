@@ -1,4 +1,4 @@
-"""What the proofs share: filled parameters, gradients, weights copied by name."""
+"""What the proofs share: filled parameters, gradients, copied weights, a trap."""
 
 import re
 
@@ -86,3 +86,13 @@ def layer_norm(x, gain, bias, eps=1e-6):
     mean = x.sum(-1, keepdim=True) / dim
     variance = ((x - mean) ** 2).sum(-1, keepdim=True) / dim
     return (x - mean) / torch.sqrt(variance + eps) * gain + bias
+
+
+class MakesFile:
+    """Code in a pickle: whoever unpickles it without care makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from comparing import fill
+from comparing import MakesFile, fill
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -176,16 +176,6 @@ def test_truncated_files(path, share):
 def test_garbage(path, content):
     path.write_bytes(content)
     refused(path)
-
-
-class MakesFile:
-    """Code in a pickle: whoever unpickles it without care makes a file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
 
 
 def test_code_in_a_file_is_not_run(path, tmp_path):

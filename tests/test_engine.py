@@ -21,13 +21,7 @@ EXACT = {"atol": 1e-12, "rtol": 1e-12}
 cross_entropy = nn.CrossEntropyLoss()
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tensors this small are computed faster by one thread than by several."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def pictures(count, seed=0, dtype=torch.float64):

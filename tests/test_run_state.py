@@ -30,13 +30,7 @@ SIZES |= {"img_size": 4, "patch_size": 2, "num_transformer_layers": 1}
 SIZES |= {"mlp_dropout": 0.2, "attn_dropout": 0.2, "drop_path": 0.1}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """So that two processes add up in the same order, to the last bit."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Augmented(Dataset):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from comparing import fill
+from comparing import MakesFile, fill
 from safetensors.torch import save_file
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -256,16 +256,6 @@ def refused(path):
     with pytest.raises(ValueError) as caught:
         load_pretrained(path)
     assert str(path) in str(caught.value)
-
-
-class MakesFile:
-    """Code in a pickle: whoever unpickles it without care makes a file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from comparing import fill
+from comparing import MakesFile, fill
 from safetensors.torch import load_file
 from torch import nn
 
@@ -34,16 +34,6 @@ def bits(model):
 @pytest.fixture(params=ENDINGS)
 def ending(request):
     return request.param
-
-
-class MakesFile:
-    """Code in a pickle: whoever unpickles it without care makes a file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
 
 
 def test_loaded_weights_are_the_same_bits(tmp_path, ending):
