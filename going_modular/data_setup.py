@@ -19,6 +19,7 @@ def create_transform(
     img_size: int | tuple[int, int] = 224,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
+    crop_pct: float = 1.0,
 ) -> v2.Compose:
     """Makes the steps from a PIL image to a tensor of shape (3, height, width).
 
@@ -26,9 +27,11 @@ def create_transform(
         img_size: pixels of a side, or (height, width).
         mean: subtracted from each channel; None leaves values in 0 … 1.
         std: divides each channel; given together with `mean`.
+        crop_pct: the share of each side that a crop of the centre keeps; 1 keeps all.
 
     Raises:
-        ValueError: a size below 1, or only one of `mean` and `std`.
+        ValueError: a size below 1, only one of `mean` and `std`, or a share that is not
+            in (0, 1].
     """
     size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
     if len(size) != 2 or min(size) < 1:
@@ -37,7 +40,11 @@ def create_transform(
         )
     if (mean is None) != (std is None):
         raise ValueError(f"give both mean and std or neither, got {mean} and {std}")
-    steps = [v2.Resize(size), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
+    if not 0 < crop_pct <= 1:
+        raise ValueError(f"crop_pct must be in (0, 1], got {crop_pct}")
+    steps = [v2.Resize([round(side / crop_pct) for side in size])]
+    steps += [v2.CenterCrop(size)] if crop_pct < 1 else []
+    steps += [v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
     return v2.Compose(steps + ([] if mean is None else [v2.Normalize(mean, std)]))
 
 

@@ -69,6 +69,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         help="alpha of mixup (CutMix has 1); 0: none",
     )
     add("--rand-augment", type=int, default=0, help="magnitude; 0: none")
+    add("--crop-pct", type=float, default=0.8, help="share of a side kept in use")
     add("--amp", choices=("off", "bf16"), default="off", help="autocast")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--seed", type=int, default=0)
@@ -110,6 +111,7 @@ def main(arguments: list[str] | None = None) -> Path:
         args.epoch_size,
         args.seed,
         rand_augment=args.rand_augment,
+        crop_pct=args.crop_pct,
     )
     config = {
         "name": args.model,
@@ -162,6 +164,7 @@ def main(arguments: list[str] | None = None) -> Path:
     }
     print(facts)
     preprocessing = {"img_size": args.img_size, "mean": MIDDLE, "std": MIDDLE}
+    preprocessing["crop_pct"] = args.crop_pct
     path = output / "checkpoint.safetensors"
     return save_checkpoint(model, path, config, classes, preprocessing, **facts)
 

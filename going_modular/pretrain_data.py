@@ -112,27 +112,31 @@ def create_loaders(
     seed: int = 0,
     val_fraction: float = 0.05,
     rand_augment: int = 0,
+    crop_pct: float = 1.0,
 ) -> tuple[DataLoader, DataLoader]:
     """Splits the pictures and makes loaders for training and validation.
 
     Args:
         epoch_size: pictures drawn, without repetition, in what counts as an epoch.
         rand_augment: magnitude of RandAugment (two operations), 0 for none.
+        crop_pct: the share of each side that validation keeps, from the centre.
 
     Raises:
-        ValueError: too few pictures for a split.
+        ValueError: too few pictures for a split, or a share not in (0, 1].
     """
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     cut = max(1, round(val_fraction * len(images)))
     if not 0 < val_fraction < 1 or cut >= len(images):
         raise ValueError(f"{len(images)} pictures cannot be split at {val_fraction}")
+    if not 0 < crop_pct <= 1:
+        raise ValueError(f"crop_pct must be in (0, 1], got {crop_pct}")
     steps = [v2.RandomResizedCrop(img_size, scale=(0.4, 1.0), ratio=(0.8, 1.25))]
     steps += [v2.RandomHorizontalFlip()]
     steps += [v2.RandAugment(2, rand_augment)] if rand_augment else []
-    plain = [v2.Resize(img_size), v2.ToDtype(torch.float32, scale=True)]
-    plain += [v2.Normalize(MIDDLE, MIDDLE)]
-    train_set = Pictures(images, labels, order[cut:], v2.Compose(steps + plain[1:]))
-    val_set = Pictures(images, labels, order[:cut], v2.Compose(plain))
+    plain = [v2.Resize(round(img_size / crop_pct)), v2.CenterCrop(img_size)]
+    last = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(MIDDLE, MIDDLE)]
+    train_set = Pictures(images, labels, order[cut:], v2.Compose(steps + last))
+    val_set = Pictures(images, labels, order[:cut], v2.Compose(plain + last))
     generator = torch.Generator().manual_seed(seed)
     size = min(epoch_size, len(train_set))
     sampler = RandomSampler(train_set, num_samples=size, generator=generator)

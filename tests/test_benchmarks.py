@@ -5,9 +5,11 @@ import statistics
 import sys
 
 import ablation
+import make_photographs
 import pytest
 import torch
 import transfer
+from PIL import Image
 
 from going_modular.checkpoint import load_checkpoint
 from helper_functions import get_foodvision_mini
@@ -60,6 +62,30 @@ def test_frozen_means_frozen(few):
     assert model.head.weight.shape == (3, 192) and model.head.weight.abs().max() > 0
 
 
+def test_photographs_are_made_from_their_numbers(tmp_path, monkeypatch, capsys):
+    listed = json.loads(make_photographs.LIST.read_text())
+    number = {name: len(rows) for name, rows in listed["train"].items()}
+    assert number == {"pizza": 78, "steak": 75, "sushi": 72}
+    for name, rows in listed["test"].items():
+        assert len(set(rows)) == 100 and not set(rows) & set(listed["train"][name])
+    few = {"train": {"pizza": [7]}, "test": {"pizza": [8]}}
+    (tmp_path / "list.json").write_text(json.dumps(few))
+    monkeypatch.setattr(make_photographs, "LIST", tmp_path / "list.json")
+    (tmp_path / "food" / "images" / "pizza").mkdir(parents=True)
+    Image.new("RGB", (90, 60), "red").save(tmp_path / "food/images/pizza/7.jpg")
+    words = ["make_photographs.py", "--food101", str(tmp_path / "food")]
+    monkeypatch.setattr(sys, "argv", [*words, "--target", str(tmp_path / "small")])
+    with pytest.raises(ValueError, match="8.jpg"):
+        make_photographs.main()
+    Image.new("RGB", (90, 60), "blue").save(tmp_path / "food/images/pizza/8.jpg")
+    make_photographs.main()
+    assert capsys.readouterr().out.startswith("2 pictures in")
+    with Image.open(tmp_path / "small" / "test" / "pizza" / "8.jpg") as image:
+        assert image.size == (64, 64)
+        red, green, blue = image.getpixel((32, 32))
+        assert blue > 200 > 60 > max(red, green)
+
+
 def test_post_norm_is_another_function():
     torch.manual_seed(0)
     block = ablation.PostNormBlock(16, 2, 32, mlp_dropout=0.0)
@@ -76,6 +102,24 @@ def test_every_change_builds_and_trains(name):
     pictures = torch.rand(8, 3, 64, 64), torch.arange(8) % 3
     accuracy = ablation.run(0, ablation.CHANGES[name], pictures, pictures, epochs=1)
     assert (8 * accuracy) % 1 == 0
+
+
+def test_stored_ablation_follows_from_its_runs():
+    """Each row of the lesson's table, computed again from the accuracies stored."""
+    stored = json.loads((ablation.ROOT / "benchmarks" / "ablation.json").read_text())
+    assert [row["name"] for row in stored["rows"]] == list(ablation.CHANGES)
+    assert len(stored["seeds"]) >= 5
+    base = stored["rows"][0]["accuracies"]
+    for row in stored["rows"]:
+        values = row["accuracies"]
+        assert len(values) == len(stored["seeds"])
+        assert row["mean"] == pytest.approx(statistics.mean(values), abs=0.02)
+        changes = [v - b for v, b in zip(values, base, strict=True)]
+        assert row["difference"] == pytest.approx(statistics.mean(changes), abs=0.02)
+        expected = ablation.interval(changes)
+        assert row["interval"] == pytest.approx(expected, abs=0.05)
+        hits = [v / 100 * stored["test_pictures"] for v in values]
+        assert hits == pytest.approx([round(h) for h in hits], abs=0.05)
 
 
 def test_interval_is_students():

@@ -118,6 +118,22 @@ def test_transform():
     torch.testing.assert_close(normalised, torch.tensor([1.0, -1.0, -0.6]))
 
 
+def test_crop_keeps_the_centre():
+    """Ten columns, their number as brightness; 0.8 of them are kept, whole."""
+    columns = np.tile(np.arange(10, dtype=np.uint8), (10, 1))
+    picture = Image.fromarray(np.stack([columns] * 3, axis=2))
+    kept = create_transform(8, crop_pct=0.8)(picture) * 255
+    torch.testing.assert_close(kept[0, 0], torch.arange(1.0, 9.0))
+    assert kept.shape == (3, 8, 8)
+    assert create_transform((8, 4), crop_pct=0.5)(picture).shape == (3, 8, 4)
+
+
+@pytest.mark.parametrize("share", [0, -0.5, 1.01, float("nan")])
+def test_bad_crop(share):
+    with pytest.raises(ValueError, match="crop_pct must be in"):
+        create_transform(8, crop_pct=share)
+
+
 @pytest.mark.parametrize("size", [0, -8, (8, 0), (8, 8, 3)])
 def test_bad_size(size):
     with pytest.raises(ValueError, match="img_size must be"):

@@ -311,6 +311,22 @@ def test_validation_pictures_are_only_resized_and_normalised():
         torch.testing.assert_close(x, expected / 127.5 - 1, atol=atol, rtol=0)
 
 
+def test_validation_keeps_the_centre():
+    """Ten rows and columns with their own brightness: 0.8 of them are the middle 8."""
+    images = torch.arange(10, dtype=torch.uint8).repeat(20, 3, 10, 1)
+    labels = torch.zeros(20, dtype=torch.int64)
+    train, val = create_loaders(images, labels, 8, 4, 100, crop_pct=0.8)
+    x, _ = next(iter(val))
+    found = (x[0, 0, 0] + 1) * 127.5
+    torch.testing.assert_close(found, torch.arange(1.0, 9.0), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("share", [0, -1, 1.5])
+def test_a_crop_that_is_none(share):
+    with pytest.raises(ValueError, match="crop_pct must be in"):
+        create_loaders(*plain_pictures(20), 8, 4, 100, crop_pct=share)
+
+
 def halves(number=200, size=32):
     """Black on the left, white on the right."""
     images = torch.zeros(number, 3, size, size, dtype=torch.uint8)
@@ -452,7 +468,8 @@ def test_the_checkpoint_says_how_it_was_made(finished):
     assert about["config"]["name"] == "vit_mini_8"
     assert about["config"]["img_size"] == 16 and about["config"]["num_classes"] == 6
     half = [0.5, 0.5, 0.5]
-    assert model.preprocessing == {"img_size": 16, "mean": half, "std": half}
+    own = {"img_size": 16, "mean": half, "std": half, "crop_pct": 0.8}
+    assert model.preprocessing == own
     assert about["facts"]["samples_seen"] == 3 * 114
     assert about["facts"]["val_pictures"] == 6
 
@@ -477,7 +494,7 @@ def test_the_checkpoint_has_the_accuracy_that_was_printed(tmp_path, capsys):
     model, about = load_checkpoint(path)
     assert printed == about["facts"]
     images, labels, _ = load_pictures([food], 64)
-    _, val = create_loaders(images, labels, 16, 32, 1000, seed=3)
+    _, val = create_loaders(images, labels, 16, 32, 1000, seed=3, crop_pct=0.8)
     for k, name in ((1, "val_top1"), (5, "val_top5")):
         assert printed[name] == pytest.approx(hits(model, val, k) / 18), name
     assert printed["val_top1"] < printed["val_top5"]
