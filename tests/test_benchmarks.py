@@ -122,6 +122,18 @@ def test_stored_ablation_follows_from_its_runs():
         assert hits == pytest.approx([round(h) for h in hits], abs=0.05)
 
 
+def test_stored_transfer_is_whole_and_pre_training_is_worth_it():
+    stored = json.loads((ablation.ROOT / "benchmarks" / "transfer.json").read_text())
+    assert len(stored["seeds"]) >= 5
+    means = {}
+    for method in transfer.METHODS:
+        hits = [value * stored["test_pictures"] for value in stored[method]]
+        assert hits == pytest.approx([round(h) for h in hits], abs=1e-3)
+        assert len(hits) == len(stored[f"{method}_seconds"]) == len(stored["seeds"])
+        means[method] = statistics.mean(stored[method])
+    assert stored["baseline"] < means["scratch"] < means["frozen"]
+
+
 def test_interval_is_students():
     """Five values with mean 3 and deviation 1.5811: 3 ± 2.776 * 0.7071."""
     low, high = ablation.interval([1.0, 2.0, 3.0, 4.0, 5.0])

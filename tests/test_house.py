@@ -2,6 +2,7 @@
 
 import json
 import re
+import statistics
 import subprocess
 import tomllib
 from pathlib import Path
@@ -84,6 +85,27 @@ def test_the_readme_links_to_what_exists():
         assert (ROOT / target).exists(), target
     for lesson in (ROOT / "notebooks").glob("*.ipynb"):
         assert f"notebooks/{lesson.name}" in text, f"the README lacks {lesson.name}"
+
+
+def test_measured_numbers_of_the_readme_are_the_stored_ones():
+    text = (ROOT / "README.md").read_text()
+    stored = json.loads((ROOT / "benchmarks" / "transfer.json").read_text())
+    for method in ("scratch", "frozen", "fine_tuned"):
+        shares = [100 * share for share in stored[method]]
+        low, high = min(shares), max(shares)
+        row = f"| {statistics.mean(shares):.1f} % | {low:.1f} … {high:.1f} % |"
+        assert row in text, row
+    assert f"on {stored['train_pictures']} training photographs" in text
+    assert f"on {stored['test_pictures']} others; {len(stored['seeds'])} seeds" in text
+    stored = json.loads((ROOT / "benchmarks" / "ablation.json").read_text())
+    rows = re.findall(r"\| ([\d.]+) % \| ([+-][\d.]+) \((\S+) … (\S+)\) \|", text)
+    known = {
+        tuple(f"{v:+.1f}" for v in (r["difference"], *r["interval"])): r["mean"]
+        for r in stored["rows"]
+    }
+    assert len(rows) == 5 and f"| {stored['rows'][0]['mean']:.1f} % |  |" in text
+    for mean, *change in rows:
+        assert f"{known[tuple(change)]:.1f}" == mean
 
 
 def test_the_readme_quotes_the_stored_difficulty():
