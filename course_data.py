@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pooch
 import requests
 
-__all__ = ["download_data", "get_foodvision_mini"]
+__all__ = ["download_data", "find_pictures", "get_foodvision_mini"]
 
 _HERE = Path(__file__).resolve().parent
 _IN_CLONE = (_HERE / "pyproject.toml").is_file()  # otherwise installed from a wheel
@@ -163,7 +163,6 @@ def _download_photographs(folder: Path) -> str:
 
 
 def _image_folder(path: Path) -> Path:
-    """Finds `train` and `test` in a folder or zip, at its top or one folder down."""
     folder = path
     if path.is_file():
         size, changed = path.stat().st_size, path.stat().st_mtime_ns
@@ -176,6 +175,25 @@ def _image_folder(path: Path) -> Path:
         if train and train == {kind.name for kind in place.glob("test/[!.]*/")}:
             return place.resolve()
     raise ValueError("no train and test that hold the same class folders")
+
+
+def find_pictures(source: str | Path) -> Path:
+    """Returns the folder with `train` and `test` in a folder or zip.
+
+    They lie at its top or one folder down; a zip is unpacked once, to `data`.
+
+    Raises:
+        ValueError: there is no such folder, or `train` and `test` are not in it.
+    """
+    try:
+        return _image_folder(Path(source))
+    except Exception as error:
+        expected = (
+            "a folder or zip with train and test, in each a folder for each class"
+        )
+        raise ValueError(
+            f"{source}: {_in_words(error)}; expected {expected}"
+        ) from error
 
 
 def get_foodvision_mini() -> Path:
@@ -203,12 +221,6 @@ def get_foodvision_mini() -> Path:
     if reason:
         path = _PICTURES / "foodvision_mini"
         which = f"the rendered set that ships with the course ({reason})"
-    try:
-        folder = _image_folder(path)
-    except Exception as error:
-        expected = (
-            "a folder or zip with train and test, in each a folder for each class"
-        )
-        raise ValueError(f"{path}: {_in_words(error)}; expected {expected}") from error
+    folder = find_pictures(path)
     print(f"FoodVision Mini: {which}")
     return folder

@@ -15,7 +15,7 @@ from IPython.display import display
 from matplotlib.figure import Figure
 from PIL import Image
 
-from course_data import download_data, get_foodvision_mini
+from course_data import download_data, find_pictures, get_foodvision_mini
 from course_figures import PALETTE, draw_model
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "bytes_kept",
     "check_close",
     "download_data",
+    "find_pictures",
     "get_foodvision_mini",
     "plot_confusion_matrix",
     "plot_loss_curves",
