@@ -11,119 +11,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from going_modular.progress import Interrupted, Progress
 from going_modular.run_state import load_run, save_run
-
-
-def _count_right(logits: torch.Tensor, labels: torch.Tensor) -> int:
-    """Counts right answers; of mixed labels (batch, classes) the largest counts."""
-    if labels.ndim == 2:
-        labels = labels.argmax(dim=1)
-    return (logits.argmax(dim=1) == labels).sum().item()
-
-
-def train_step(
-    model: nn.Module,
-    dataloader: DataLoader,
-    loss_fn: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    device: torch.device | str,
-    *,
-    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
-    clip_norm: float | None = None,
-    amp_dtype: torch.dtype | None = None,
-    accumulate: int = 1,
-    batch_transform: Callable | None = None,
-) -> tuple[float, float]:
-    """Trains for one epoch.
-
-    Args:
-        scheduler: stepped after each step of the optimizer.
-        clip_norm: largest global norm of the gradient; a longer one is shortened.
-        amp_dtype: of autocast, such as `torch.bfloat16`; None computes in fp32.
-        accumulate: batches that make one step; `loss_fn` must return a batch's mean.
-        batch_transform: changes (images, labels), such as mixup.
-
-    Returns:
-        Mean loss and accuracy over the images, as they were during training.
-
-    Raises:
-        ValueError: an empty loader, `accumulate` below 1, or float16.
-        FloatingPointError: the loss is no longer a finite number.
-    """
-    if accumulate < 1:
-        raise ValueError(f"accumulate must be at least 1, got {accumulate}")
-    if amp_dtype == torch.float16:
-        raise ValueError("float16 needs a gradient scaler; use torch.bfloat16")
-    model.train()
-    optimizer.zero_grad()  # of what was before
-    trained = [p for group in optimizer.param_groups for p in group["params"]]
-    kind = torch.device(device).type
-    loss_sum, right, seen, waiting = 0.0, 0, 0, 0
-    for i, (images, labels) in enumerate(dataloader, start=1):
-        images, labels = images.to(device), labels.to(device)
-        if batch_transform is not None:
-            images, labels = batch_transform(images, labels)
-        with torch.autocast(kind, amp_dtype, enabled=amp_dtype is not None):
-            logits = model(images)
-            loss = loss_fn(logits, labels)
-        if not torch.isfinite(loss):
-            problem = f"the loss of batch {i} is {loss.item()}"
-            raise FloatingPointError(f"{problem}; try a lower learning rate")
-        n = len(images)
-        waiting += n
-        # A sum over images: only at the end of a group is it known how many there are.
-        (loss * n if accumulate > 1 else loss).backward()
-        if i % accumulate == 0 or i == len(dataloader):
-            if accumulate > 1:
-                for p in trained:
-                    if p.grad is not None:
-                        p.grad /= waiting
-            if clip_norm is not None:
-                nn.utils.clip_grad_norm_(trained, clip_norm)
-            optimizer.step()
-            optimizer.zero_grad()
-            if scheduler is not None:
-                scheduler.step()
-            waiting = 0
-        loss_sum += loss.item() * n
-        right += _count_right(logits, labels)
-        seen += n
-    if not seen:
-        raise ValueError("the training loader holds no images")
-    return loss_sum / seen, right / seen
-
-
-def test_step(
-    model: nn.Module,
-    dataloader: DataLoader,
-    loss_fn: nn.Module,
-    device: torch.device | str,
-    *,
-    amp_dtype: torch.dtype | None = None,
-) -> tuple[float, float]:
-    """Measures mean loss and accuracy over the images, in evaluation mode.
-
-    Raises:
-        ValueError: an empty loader.
-    """
-    model.eval()
-    kind = torch.device(device).type
-    loss_sum, right, seen = 0.0, 0, 0
-    with torch.inference_mode():
-        for images, labels in dataloader:
-            images, labels = images.to(device), labels.to(device)
-            with torch.autocast(kind, amp_dtype, enabled=amp_dtype is not None):
-                logits = model(images)
-                loss = loss_fn(logits, labels)
-            loss_sum += loss.item() * len(images)
-            right += _count_right(logits, labels)
-            seen += len(images)
-    if not seen:
-        raise ValueError("the loader holds no images")
-    return loss_sum / seen, right / seen
-
-
-test_step.__test__ = False  # pytest would take it for a test
+from going_modular.steps import test_step, train_step
 
 
 def train(
@@ -142,6 +32,8 @@ def train(
     resume: bool = False,
     callback: Callable[[int, dict, nn.Module], None] | None = None,
     verbose: bool = True,
+    progress: Progress | None = None,
+    parts: dict | None = None,
     **step_options,
 ) -> dict[str, list[float]]:
     """Trains for some epochs and tests after each; accuracies are over images.
@@ -153,6 +45,10 @@ def train(
             from it, to the same history and weights as without the interruption.
         callback: called after each epoch with (epoch from 0, results, model).
         verbose: prints a line an epoch and shows a progress bar.
+        progress: through which the run can be stopped between two steps; it is saved
+            first, so that `resume` goes on there.
+        parts: what is saved in place of `model` and `optimizer`, by these names, if
+            several processes share them (lesson 14).
         scheduler, amp_dtype, step_options: of `train_step`.
 
     Returns:
@@ -161,6 +57,7 @@ def train(
 
     Raises:
         ValueError: fewer than one epoch, or a checkpoint of something else.
+        Interrupted: `progress` was asked to stop.
     """
     if epochs < 1:
         raise ValueError(f"epochs must be at least 1, got {epochs}")
@@ -172,16 +69,25 @@ def train(
         f"{name}_{what}" for name in ("train", *loaders) for what in ("loss", "acc")
     ]
     results, best = {key: [] for key in keys}, None
-    parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+    progress = progress or Progress()
+    progress.begin()
+    parts = {"model": model, "optimizer": optimizer} | (parts or {})
+    parts |= {"scheduler": scheduler, "progress": progress}
     parts = {name: part for name, part in parts.items() if part is not None}
     if resume and path is not None and path.exists():
         results, best = load_run(path, parts, train_dataloader, keys)
     done = len(results["train_loss"])
     step_options |= {"scheduler": scheduler, "amp_dtype": amp_dtype}
+    step_options["progress"] = progress
     for epoch in (bar := tqdm(range(done, epochs), "epochs", disable=not verbose)):
-        measured = train_step(
-            model, train_dataloader, loss_fn, optimizer, device, **step_options
-        )
+        try:
+            measured = train_step(
+                model, train_dataloader, loss_fn, optimizer, device, **step_options
+            )
+        except Interrupted:
+            if path is not None:
+                save_run(path, parts, train_dataloader, results, best)
+            raise
         for loader in loaders.values():
             measured += test_step(model, loader, loss_fn, device, amp_dtype=amp_dtype)
         for key, value in zip(keys, measured, strict=True):
@@ -190,11 +96,11 @@ def train(
             values = (f"{key}: {results[key][-1]:.4f}" for key in keys)
             bar.write(" | ".join((f"Epoch: {epoch + 1}", *values)))
         if "val" in loaders and results["val_acc"][-1] >= max(results["val_acc"]):
-            best = copy.deepcopy(model.state_dict())
+            best = copy.deepcopy(parts["model"].state_dict())
         if path is not None:
             save_run(path, parts, train_dataloader, results, best)
         if callback is not None:
             callback(epoch, results, model)
     if best is not None:
-        model.load_state_dict(best)
+        parts["model"].load_state_dict(best)
     return results

@@ -38,6 +38,7 @@ def create_optimizer(
     lr: float = 1e-3,
     weight_decay: float = 0.05,
     betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
 ) -> torch.optim.AdamW:
     """Makes AdamW with the groups of `parameter_groups`.
 
@@ -45,7 +46,7 @@ def create_optimizer(
     `torch.optim.Adam` is not.
     """
     groups = parameter_groups(model, weight_decay)
-    return torch.optim.AdamW(groups, lr=lr, betas=betas)
+    return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps)
 
 
 def warmup_schedule(

@@ -5,36 +5,40 @@
 import copy
 import os
 import pickle
-import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-
-def _random_state(loader: DataLoader) -> dict:
-    """Random states of CPU and CUDA, in types that `torch.load` reads weights_only."""
-    kind, keys, *rest = np.random.get_state()
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "python": random.getstate(),
-        "numpy": (kind, keys.tolist(), *rest),
-        "loader": loader.generator.get_state() if loader.generator else None,
-    }
+from going_modular.progress import (
+    gather,
+    random_state,
+    rank_and_size,
+    restore_random_state,
+)
 
 
-def _restore_random_state(state: dict, loader: DataLoader) -> None:
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
-    version, numbers, gauss = state["python"]
-    random.setstate((version, tuple(numbers), gauss))
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
-    if state["loader"] is not None and loader.generator is not None:
-        loader.generator.set_state(state["loader"])
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Gives another name to write under; in the end the file gets its own.
+
+    Its folder is made if need be. If writing fails, an older file stays as it was.
+
+    Raises:
+        OSError: it failed, on a full disk say; the message names the file.
+    """
+    unfinished = path.with_name(f"{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield unfinished
+        os.replace(unfinished, path)
+    except Exception as error:  # those who write raise many kinds
+        raise OSError(f"{path} cannot be written: {error}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _kinds(parts: dict) -> dict[str, str]:
@@ -55,24 +59,24 @@ def save_run(
 ) -> None:
     """Writes everything that `load_run` restores, whole or not at all.
 
+    Of several processes each calls it, and the first one writes.
+
     Args:
         path: of the file; its folder is made if need be.
-        parts: by name, objects with a `state_dict`: model, optimizer, schedule.
+        parts: by name, objects with a `state_dict`: model, optimizer, schedule, how far
+            the epoch has come.
         loader: of the training images; its generator is saved with the other random
             states.
         results: the history so far.
         best: weights of the best epoch so far, or None.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     state = {name: _plain(dict(part.state_dict())) for name, part in parts.items()}
     state |= {"kinds": _kinds(parts), "results": results, "best": best}
-    state["random"] = _random_state(loader)
-    unfinished = path.with_name(f"{path.name}.part")
-    try:
+    state["random"] = gather(random_state(loader))
+    if rank_and_size()[0] > 0:
+        return
+    with written_whole(path) as unfinished:
         torch.save(state, unfinished)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _check(state: dict, parts: dict, keys: list[str]) -> None:
@@ -89,7 +93,7 @@ def _check(state: dict, parts: dict, keys: list[str]) -> None:
 def load_run(
     path: Path, parts: dict, loader: DataLoader, keys: list[str]
 ) -> tuple[dict, dict | None]:
-    """Restores a run that `save_run` wrote.
+    """Restores a run that `save_run` wrote, exactly if as many processes go on.
 
     Args:
         path, parts, loader: as for `save_run`.
@@ -103,17 +107,18 @@ def load_run(
             message names it, and nothing has changed.
     """
     before = {name: copy.deepcopy(part.state_dict()) for name, part in parts.items()}
-    random_before = _random_state(loader)
+    random_before = random_state(loader)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         _check(state, parts, keys)
         for name, part in parts.items():
             part.load_state_dict(state[name])
-        _restore_random_state(state["random"], loader)
+        states = state["random"]
+        restore_random_state(states[rank_and_size()[0] % len(states)], loader)
     except Exception as error:  # whatever a damaged or foreign file leads to
         for name, part in parts.items():
             part.load_state_dict(before[name])
-        _restore_random_state(random_before, loader)
+        restore_random_state(random_before, loader)
         if isinstance(error, pickle.UnpicklingError):
             error = "it contains more than a run; refused, nothing was executed"
         raise ValueError(f"{path} cannot be resumed here: {error}") from None

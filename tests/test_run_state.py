@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from going_modular import engine
 from going_modular.optimization import create_optimizer, warmup_schedule
+from going_modular.progress import Interrupted, Progress
 from going_modular.run_state import load_run, save_run
 from going_modular.vit import create_vit
 
@@ -55,7 +56,7 @@ class Augmented(Dataset):
 class Run:
     """New objects for everything; another seed draws other numbers everywhere."""
 
-    def __init__(self, seed=0, before=None, **changed):
+    def __init__(self, seed=0, before=None, workers=0, **changed):
         torch.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed)
@@ -66,6 +67,7 @@ class Run:
             Augmented(before=before),
             batch_size=4,
             shuffle=True,
+            num_workers=workers,
             generator=torch.Generator().manual_seed(seed),
         )
         # Labels that nothing was trained for: the best epoch is any of them.
@@ -151,6 +153,76 @@ def test_killed_again_and_again(tmp_path, uninterrupted):
         with pytest.raises(Killed):
             Run(seed=epoch).train(path, resume=True, callback=kill_at(epoch))
     assert bits(Run(seed=5).train(path, resume=True)) == uninterrupted[True]
+
+
+def stop_after(batch):
+    """Options of a run that is asked to stop while it learns this batch."""
+    progress, count = Progress(), itertools.count(1)
+
+    def ask(*images_and_labels):
+        if next(count) == batch:
+            progress.stop = True
+        return images_and_labels
+
+    return {"progress": progress, "batch_transform": ask}
+
+
+@pytest.mark.parametrize(
+    "batch, workers",
+    [(batch, 0) for batch in range(1, EPOCHS * BATCHES + 1)] + [(2, 2), (3, 2), (7, 2)],
+)
+def test_stopped_after_any_step(tmp_path, uninterrupted, batch, workers):
+    """Within an epoch, at its end and at that of the run; with workers too."""
+    path = tmp_path / "run.pt"
+    expected = uninterrupted[True]
+    if workers:
+        expected = bits(Run(workers=workers).train())
+    with pytest.raises(Interrupted):
+        Run(workers=workers).train(path, **stop_after(batch))
+    done = torch.load(path, weights_only=True)["progress"]["done"]
+    assert done == (batch - 1) % BATCHES + 1
+    resumed = Run(seed=5, workers=workers).train(path, resume=True)
+    assert bits(resumed) == expected
+
+
+def test_stopped_after_each_step(tmp_path, uninterrupted):
+    path = tmp_path / "run.pt"
+    for _ in range(EPOCHS * BATCHES):
+        with pytest.raises(Interrupted):
+            Run(seed=5 if path.exists() else 0).train(path, True, **stop_after(1))
+    assert bits(Run(seed=5).train(path, resume=True)) == uninterrupted[True]
+
+
+def test_a_step_of_two_batches_is_finished(tmp_path):
+    """Batches 1 and 2 are one step, the third, at the end of the epoch, another."""
+    path = tmp_path / "run.pt"
+    expected = bits(Run().train(accumulate=2))
+    with pytest.raises(Interrupted):
+        Run().train(path, accumulate=2, **stop_after(4))
+    assert torch.load(path, weights_only=True)["progress"]["done"] == 2
+    resumed = Run(seed=5).train(path, resume=True, accumulate=2)
+    assert bits(resumed) == expected
+
+
+def test_a_stopped_run_without_a_file_starts_anew(uninterrupted):
+    """And a progress that was used before counts from zero."""
+    options = stop_after(2)
+    with pytest.raises(Interrupted):
+        Run().train(**options)
+    assert options["progress"].done == 2
+    options["progress"].stop = False
+    assert bits(Run().train(**options)) == uninterrupted[True]
+
+
+def test_stopped_with_more_processes(tmp_path, monkeypatch):
+    """A part of an epoch belongs to as many processes as began it."""
+    path = tmp_path / "run.pt"
+    with pytest.raises(Interrupted):
+        Run().train(path, **stop_after(2))
+    state = torch.load(path, weights_only=True)
+    state["progress"]["each"] *= 2
+    torch.save(state, path)
+    refused(path, match="within an epoch of 2 processes; with 1 it cannot")
 
 
 def test_the_best_epoch_came_before_the_kill(tmp_path, uninterrupted):
@@ -332,9 +404,9 @@ def test_code_in_a_file_is_not_run(tmp_path, saved, form):
     assert trap.is_dir()
 
 
-def refused(path, run=None, **options):
+def refused(path, run=None, match="", **options):
     """Asserts that a run does not go on from this file, and that it is named."""
-    with pytest.raises(ValueError, match=re.escape(str(path))):
+    with pytest.raises(ValueError, match=re.escape(str(path)) + ".*" + match):
         (run or Run()).train(path, resume=True, **options)
 
 
@@ -360,7 +432,10 @@ def test_a_folder_instead_of_a_file(tmp_path):
     refused(tmp_path)
 
 
-@pytest.mark.parametrize("part", ["model", "optimizer", "scheduler", "random", "best"])
+PARTS = ["model", "optimizer", "scheduler", "progress", "random", "best"]
+
+
+@pytest.mark.parametrize("part", PARTS)
 def test_a_file_that_lacks_something(tmp_path, saved, part):
     path = tmp_path / "run.pt"
     path.write_bytes(saved)
