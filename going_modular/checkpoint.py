@@ -4,7 +4,6 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import torch
@@ -13,6 +12,7 @@ from safetensors.torch import save_file
 
 import going_modular
 from going_modular.data_setup import create_transform
+from going_modular.run_state import written_whole
 from going_modular.vit import ViT, create_vit
 
 
@@ -53,13 +53,8 @@ def save_checkpoint(
             raise ValueError(f"{name} holds values that float16 cannot hold")
     about = {"config": config, "class_names": list(class_names)}
     about |= {"preprocessing": preprocessing, "facts": facts}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.part")
-    try:
+    with written_whole(path) as unfinished:
         save_file(state, unfinished, {key: json.dumps(about[key]) for key in about})
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
     return path
 
 

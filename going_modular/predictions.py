@@ -23,12 +23,16 @@ from helper_functions import show_images
 TIMEOUT = 10  # seconds to wait for a word from a server
 
 
-def read_picture(source: str | Path) -> Image.Image:
+def read_picture(source: str | Path | Image.Image) -> Image.Image:
     """Reads a picture from a file or an http(s) address, upright and as RGB.
+
+    One that was read already is returned as it is.
 
     Raises:
         ValueError: it cannot be fetched or is no picture; the message names it.
     """
+    if isinstance(source, Image.Image):
+        return source
     if not str(source).startswith(("http://", "https://")):
         return load_image(source)
     try:
@@ -62,7 +66,7 @@ def transform_of(model: nn.Module, image_size: tuple[int, int]) -> v2.Compose:
 
 def predict(
     model: nn.Module,
-    sources: Sequence[str | Path],
+    sources: Sequence[str | Path | Image.Image],
     image_size: tuple[int, int] = (224, 224),
     transform: v2.Compose | None = None,
     device: torch.device | str | None = None,
@@ -72,7 +76,7 @@ def predict(
 
     Args:
         model: any classifier of images; put into evaluation mode.
-        sources: files or http(s) addresses.
+        sources: files, http(s) addresses, or what `read_picture` returned.
         image_size: (height, width), for models that do not remember theirs.
         transform: from a PIL image to a tensor; None takes that of `transform_of`.
         device: where to compute, and the model moves; None stays where it is.
@@ -144,10 +148,12 @@ def pred_and_plot_images(
     Raises:
         ValueError: what `predict` and `top_k` refuse.
     """
-    shares = predict(model, image_paths, image_size, transform, device)
+    if isinstance(image_paths, str | Path):
+        raise ValueError(f"image_paths must be a list, got {str(image_paths)!r}")
+    pictures = [read_picture(source) for source in image_paths]
+    shares = predict(model, pictures, image_size, transform, device)
     answers = [row[0] for row in top_k(shares, class_names, 1)]
     titles = [f"Pred: {name} | Prob: {share:.3f}" for name, share in answers]
-    pictures = [read_picture(source) for source in image_paths]
     show_images(pictures, titles, columns=columns, width=2.4 * columns)
 
 

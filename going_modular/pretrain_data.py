@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torchvision.transforms import v2
 from tqdm.auto import tqdm
 
+from going_modular.data_setup import create_transform
 from going_modular.pictures import to_rgb
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
@@ -128,15 +129,13 @@ def create_loaders(
     cut = max(1, round(val_fraction * len(images)))
     if not 0 < val_fraction < 1 or cut >= len(images):
         raise ValueError(f"{len(images)} pictures cannot be split at {val_fraction}")
-    if not 0 < crop_pct <= 1:
-        raise ValueError(f"crop_pct must be in (0, 1], got {crop_pct}")
     steps = [v2.RandomResizedCrop(img_size, scale=(0.4, 1.0), ratio=(0.8, 1.25))]
     steps += [v2.RandomHorizontalFlip()]
     steps += [v2.RandAugment(2, rand_augment)] if rand_augment else []
-    plain = [v2.Resize(round(img_size / crop_pct)), v2.CenterCrop(img_size)]
-    last = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(MIDDLE, MIDDLE)]
-    train_set = Pictures(images, labels, order[cut:], v2.Compose(steps + last))
-    val_set = Pictures(images, labels, order[:cut], v2.Compose(plain + last))
+    steps += [v2.ToDtype(torch.float32, scale=True), v2.Normalize(MIDDLE, MIDDLE)]
+    plain = create_transform(img_size, MIDDLE, MIDDLE, crop_pct)
+    train_set = Pictures(images, labels, order[cut:], v2.Compose(steps))
+    val_set = Pictures(images, labels, order[:cut], plain)
     generator = torch.Generator().manual_seed(seed)
     size = min(epoch_size, len(train_set))
     sampler = RandomSampler(train_set, num_samples=size, generator=generator)
