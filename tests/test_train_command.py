@@ -1,0 +1,381 @@
+"""Lesson 14: `python -m going_modular.train`, alone and under torchrun; its faults."""
+
+import csv
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from commands import begin, run
+from PIL import Image
+
+from going_modular.checkpoint import load_checkpoint
+from going_modular.train import main
+from going_modular.train_options import parse
+from going_modular.train_setup import (
+    Kept,
+    build_model,
+    config_of,
+    create_loaders,
+    recompute_activations,
+)
+from going_modular.utils import save_model
+from going_modular.vit import create_vit
+
+TINY = ["--init", "scratch", "--img-size", "16", "--batch-size", "4", "--epochs", "3"]
+MODULE = ("-m", "going_modular.train")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Two classes of tiny pictures, light and dark: 18 to train with, 6 to test."""
+    folder = tmp_path_factory.mktemp("pictures")
+    numbers = np.random.default_rng(0)
+    for part, count in (("train", 9), ("test", 3)):
+        for label, kind in enumerate(("dark", "light")):
+            place = folder / part / kind
+            place.mkdir(parents=True)
+            for i in range(count):
+                pixels = numbers.integers(128 * label, 128 * label + 128, (20, 20, 3))
+                image = Image.fromarray(pixels.astype(np.uint8))
+                image.save(place / f"{i}.png")
+    return folder
+
+
+def weights(folder):
+    state = torch.load(folder / "run.pt", weights_only=True)
+    return state["model"], state["results"]
+
+
+def assert_same(folder, other, tolerance=0.0):
+    (found, history), (expected, other_history) = weights(folder), weights(other)
+    assert found.keys() == expected.keys()
+    for name, weight in expected.items():
+        close = {"atol": tolerance, "rtol": 0}
+        torch.testing.assert_close(found[name], weight, **close, msg=name)
+    for key, values in other_history.items():
+        assert history[key] == pytest.approx(values, abs=10 * tolerance), key
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(pictures, tmp_path_factory):
+    """A run that nothing stops: its folder, and what it said."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    done = run(*MODULE, *TINY, "--data", pictures, "--output", folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+@pytest.mark.slow
+def test_what_a_run_leaves_behind(uninterrupted):
+    folder, said = uninterrupted
+    names = {"arguments.json", "history.csv", "history.json"}
+    assert {p.name for p in folder.iterdir()} == names | {
+        "model.safetensors",
+        "run.pt",
+    }
+    history = json.loads((folder / "history.json").read_text())
+    assert len(history) == 6 and {len(values) for values in history.values()} == {3}
+    with (folder / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    for key, values in history.items():
+        assert [float(row[key]) for row in rows] == values
+    model, about = load_checkpoint(folder / "model.safetensors")
+    assert about["class_names"] == ["dark", "light"]
+    assert about["preprocessing"]["img_size"] == 16
+    assert model.head.out_features == 2
+    lines = said.splitlines()
+    assert [line.split(":")[0] for line in lines if line.startswith("epoch")] == [
+        f"epoch {i}/3" for i in (1, 2, 3)
+    ]
+    assert "\r" not in said  # no progress bar in a log
+    assert lines[-1].startswith("test accuracy") and "one answer for all" in lines[-1]
+
+
+@pytest.mark.slow
+def test_the_best_epoch_is_in_the_checkpoint(uninterrupted):
+    folder, _ = uninterrupted
+    state = torch.load(folder / "run.pt", weights_only=True)
+    model, _ = load_checkpoint(folder / "model.safetensors")
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, state["best"][name].half().float()), name
+
+
+@pytest.mark.slow
+def test_two_processes_are_one(pictures, tmp_path):
+    """15 of 18 pictures in batches of 4: the last one gives a process one image."""
+    same = [*TINY, "--data", pictures, "--no-augment", "--lr", "1e-3"]
+    for name, processes in (("one", 1), ("two", 2)):
+        done = run(*MODULE, *same, "--output", tmp_path / name, processes=processes)
+        assert done.returncode == 0, done.stderr
+        assert len([li for li in done.stdout.splitlines() if "epoch" in li]) == 3
+    assert_same(tmp_path / "two", tmp_path / "one", 1e-5)
+
+
+def stop_after_first_epoch(process, number):
+    """Sends a signal after the first epoch; returns exit code and all that was said."""
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if line.startswith("epoch 1/"):
+            process.send_signal(number)
+    return process.wait(), "".join(said), process.stderr.read()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_stopped_and_resumed(pictures, tmp_path, processes):
+    """Ctrl-C: exit code 130, a message; resumed, it is the uninterrupted run."""
+    same = [*MODULE, *TINY, "--data", pictures, "--epochs", "40", "--lr", "1e-4"]
+    stopped = [*same, "--output", tmp_path / "stopped"]
+    code, said, errors = stop_after_first_epoch(
+        begin(*stopped, processes=processes), signal.SIGINT
+    )
+    assert code == (130 if processes == 1 else 1), errors
+    assert "--resume goes on" in said
+    done = len(
+        json.loads((tmp_path / "stopped" / "history.json").read_text())["val_acc"]
+    )
+    assert 1 <= done < 40
+    again = run(*stopped, "--resume", processes=processes)
+    assert again.returncode == 0, again.stderr
+    whole = run(*same, "--output", tmp_path / "whole", processes=processes)
+    assert whole.returncode == 0, whole.stderr
+    assert_same(tmp_path / "stopped", tmp_path / "whole")
+
+
+def workers_of(process):
+    """Process ids of torchrun's workers."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return [int(pid) for pid in children.read_text().split()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("restarts", [0, 1])
+def test_a_killed_worker(pictures, tmp_path, restarts):
+    """Without restarts the run ends and says why; with one it goes on by itself."""
+    same = [*MODULE, *TINY, "--data", pictures, "--epochs", "40"]
+    killed = [*same, "--output", tmp_path / "killed"]
+    process = begin(*killed, processes=2, restarts=restarts)
+    hit = False
+    for line in process.stdout:
+        if line.startswith("epoch 1/") and not hit:
+            hit = True
+            os.kill(workers_of(process)[-1], signal.SIGKILL)
+    code, errors = process.wait(), process.stderr.read()
+    assert hit
+    if restarts:
+        assert code == 0, errors
+    else:
+        assert code != 0
+        assert "SIGKILL" in errors
+        torch.load(tmp_path / "killed" / "run.pt", weights_only=True)
+        again = run(*killed, "--resume", processes=2)
+        assert again.returncode == 0, again.stderr
+    whole = run(*same, "--output", tmp_path / "whole", processes=2)
+    assert whole.returncode == 0, whole.stderr
+    assert_same(tmp_path / "killed", tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_full_disk(pictures, tmp_path, uninterrupted):
+    """No file may be larger than 100 kB: the run ends and names the file."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    words = [*MODULE, *TINY, "--data", pictures, "--output", tmp_path / "run"]
+    done = run(*words, preexec_fn=limit)
+    assert done.returncode == 1
+    assert f"error: {tmp_path / 'run' / 'run.pt'} cannot be written" in done.stderr
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["arguments.json"]
+    again = run(*words, "--resume")
+    assert again.returncode == 0, again.stderr
+    assert_same(tmp_path / "run", uninterrupted[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_an_unreadable_picture(pictures, tmp_path, workers):
+    """It is named; once it is mended, the run goes on as if nothing had happened."""
+    data = tmp_path / "pictures"
+    shutil.copytree(pictures, data)
+    same = [*MODULE, *TINY, "--data", data, "--epochs", "30", "--workers", workers]
+    same += ["--cache", "0"]
+    broken = [*same, "--output", tmp_path / "broken"]
+    process = begin(*broken)
+    for line in process.stdout:
+        if line.startswith("epoch 1/"):
+            for path in (data / "train" / "dark").iterdir():
+                path.write_bytes(path.read_bytes()[:60])
+    assert process.wait() == 1
+    errors = process.stderr.read()
+    assert "error: " in errors and str(data / "train" / "dark") in errors
+    shutil.rmtree(data)
+    shutil.copytree(pictures, data)
+    again = run(*broken, "--resume")
+    assert again.returncode == 0, again.stderr
+    whole = run(*same, "--output", tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    assert_same(tmp_path / "broken", tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_second_signal_ends_it_at_once(pictures, tmp_path):
+    words = [*MODULE, *TINY, "--data", pictures, "--epochs", "5000"]
+    process = begin(*words, "--output", tmp_path / "run")
+    for line in process.stdout:
+        if line.startswith("epoch 1/"):
+            break
+    process.send_signal(signal.SIGSTOP)  # both arrive while it cannot finish a step
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGCONT)
+    assert process.wait(60) in (130, -signal.SIGTERM)
+
+
+def test_an_older_run_is_not_overwritten(tmp_path, capsys):
+    (tmp_path / "run.pt").write_bytes(b"a run")
+    assert main(["--output", str(tmp_path)]) == 1
+    assert "holds a run: --resume, or another --output" in capsys.readouterr().err
+    assert (tmp_path / "run.pt").read_bytes() == b"a run"
+
+
+def test_other_arguments_are_refused(tmp_path, capsys):
+    (tmp_path / "arguments.json").write_text('{"lr": "0.5", "epochs": "20"}')
+    (tmp_path / "run.pt").write_bytes(b"a run")
+    assert main(["--output", str(tmp_path), "--resume"]) == 1
+    assert "holds a run with another lr" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--data", "nowhere"], "nowhere: .*expected a folder or zip with train"),
+        (["--init", "nowhere.pth"], "nowhere.pth is neither a file nor one of"),
+        (["--init", "scratch", "--model", "vit_minni_8"], "perhaps 'vit_mini_8'"),
+        (["--init", "scratch", "--img-size", "65"], "65"),
+    ],
+)
+def test_refused(pictures, tmp_path, capsys, options, message):
+    words = ["--data", str(pictures), "--output", str(tmp_path / "run"), *options]
+    assert main(words) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    assert re.search(message, captured.err), captured.err
+    assert not (tmp_path / "run" / "run.pt").exists()
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--ammp", "bf16"], "unrecognized arguments: --ammp"),
+        (["--amp", "fp16"], "invalid choice: 'fp16'"),
+        (["--batch-size", "0"], "--batch-size: must be at least 1, got 0"),
+        (["--epochs", "0"], "--epochs: must be at least 1, got 0"),
+        (["--accumulate", "-1"], "--accumulate: must be at least 1, got -1"),
+        (["--warmup", "1.5"], "--warmup: must be 0 to 0.9, got 1.5"),
+        (["--lr", "fast"], "--lr: invalid"),
+    ],
+)
+def test_wrong_options_end_with_2(capsys, options, message):
+    with pytest.raises(SystemExit) as error:
+        parse(options)
+    assert error.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_help_names_every_default(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as error:
+        parse(["--help"])
+    assert error.value.code == 0
+    said = capsys.readouterr().out
+    assert said.count("(default: ") == len(vars(parse([])))
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".pth"])
+def test_a_model_from_a_file(tmp_path, ending):
+    """Weights of `save_model`, with other classes and another size of picture."""
+    torch.manual_seed(0)
+    start = create_vit("vit_mini_8", img_size=32, num_classes=5)
+    path = save_model(start, tmp_path, f"start{ending}")
+    model = build_model(str(path), "not used", 3, img_size=48)
+    assert model.embedding.position_embedding.grid == (6, 6)
+    assert not model.head.weight.any() and model.head.out_features == 3
+    expected = start.encoder.state_dict()
+    for name, weight in model.encoder.state_dict().items():
+        assert torch.equal(weight, expected[name])
+    assert model.preprocessing["img_size"] == 48
+
+
+def test_the_course_s_checkpoint_keeps_its_transform():
+    model = build_model("checkpoint", "not used", 3, dropout=0.2)
+    _, about = load_checkpoint()
+    assert model.preprocessing == about["preprocessing"]
+    config = config_of(model)
+    assert config["name"] == "vit_mini_8" and config["num_classes"] == 3
+    again = create_vit(**config)
+    again.load_state_dict(model.state_dict())
+    assert model.embedding.dropout.p == 0.2
+
+
+def test_recomputed_activations_change_nothing():
+    torch.manual_seed(0)
+    model = create_vit("vit_mini_8", img_size=16, num_classes=3, mlp_dropout=0.2)
+    images = torch.randn(2, 3, 16, 16)
+    found = []
+    for recompute in (False, True):
+        if recompute:
+            recompute_activations(model)
+        torch.manual_seed(1)
+        model.zero_grad()
+        logits = model(images)
+        logits.square().sum().backward()
+        found.append([logits.detach()] + [p.grad.clone() for p in model.parameters()])
+    for kept, recomputed in zip(*found, strict=True):
+        torch.testing.assert_close(recomputed, kept)
+
+
+def test_pictures_are_kept_as_long_as_there_is_room(tmp_path):
+    asked = []
+
+    def read(path):
+        asked.append(path)
+        return Image.new("RGB", (10, 10 if path == "a" else 20))
+
+    kept = Kept(read, 0.0008)  # 800 bytes: one of 600, and one of 300 too much
+    for path in ("b", "a", "b", "a", "b"):
+        assert kept(path).height == (10 if path == "a" else 20)
+    assert asked == ["b", "a", "a"]
+
+
+def test_kept_pictures_are_the_same_pictures(pictures):
+    preprocessing = {"img_size": 16, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    found = []
+    for cache in (0, 100):
+        torch.manual_seed(0)
+        train, *_ = create_loaders(pictures, preprocessing, 4, 0, 0.2, 0, True, cache)
+        batches = [batch for _ in range(2) for batch, _ in train]
+        found.append(torch.cat(batches))
+    assert torch.equal(*found)
+
+
+def test_augmentation_is_for_training_pictures_alone(pictures):
+    preprocessing = {"img_size": 16, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    options = (pictures, preprocessing, 4, 0, 0.2, 0)
+    train, val, test, names = create_loaders(*options)
+    assert names == ["dark", "light"]
+    torch.manual_seed(0)
+    first, second = train.dataset[0][0], train.dataset[0][0]
+    assert first.shape == (3, 16, 16) and not torch.equal(first, second)
+    for loader in (val, test):
+        assert torch.equal(loader.dataset[0][0], loader.dataset[0][0])
+    plain, *_ = create_loaders(*options, augment=False)
+    assert torch.equal(plain.dataset[0][0], plain.dataset[0][0])

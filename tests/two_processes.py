@@ -1,0 +1,91 @@
+"""Run by torchrun in the tests: trains for three epochs and saves what came of it."""
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from going_modular.distributed import (
+    WholeModel,
+    WholeOptimizer,
+    process_group,
+    share,
+    spread,
+)
+from going_modular.engine import train
+from going_modular.optimization import create_optimizer, warmup_schedule
+from going_modular.progress import Interrupted, Progress, rank_and_size
+from going_modular.vit import create_vit
+
+SIZES = {"embedding_dim": 24, "mlp_size": 48, "num_heads": 2, "num_classes": 3}
+SIZES |= {"img_size": 8, "patch_size": 4, "num_transformer_layers": 2}
+
+
+def main(path, images, accumulate, dropout, kind, stop_at, resume) -> None:
+    """Trains on so many images in batches of 8, as one process or as several."""
+    with process_group("cpu") as device:
+        rank, _ = rank_and_size()
+        torch.manual_seed(0)
+        shares = {"mlp_dropout": dropout, "embedding_dropout": dropout}
+        model = create_vit("vit_mini_8", **SIZES, **shares)
+        generator = torch.Generator().manual_seed(1)
+        pictures = torch.randn(images, 3, 8, 8, generator=generator)
+        labels = torch.randint(3, (images,), generator=generator)
+        data = TensorDataset(pictures, labels)
+        order = torch.Generator().manual_seed(2)
+        loader = share(DataLoader(data, 8, shuffle=True, generator=order))
+        tests = share(DataLoader(data, 5))
+        model = spread(model, device, sharded=kind == "sharded")
+        torch.manual_seed(rank)
+        optimizer = create_optimizer(model, lr=1e-3, eps=1e-6)
+        parts = {
+            "model": WholeModel(model),
+            "optimizer": WholeOptimizer(model, optimizer),
+        }
+        progress, count = Progress(), iter(range(1, 1000))
+
+        def ask(*batch):
+            progress.stop = next(count) == stop_at and rank == 0  # one is enough
+            return batch
+
+        results = None
+        try:
+            results = train(
+                model,
+                loader,
+                tests,
+                optimizer,
+                nn.CrossEntropyLoss(),
+                4,
+                device,
+                scheduler=warmup_schedule(optimizer, 2, 40),
+                clip_norm=0.5,
+                accumulate=accumulate,
+                batch_transform=ask,
+                val_dataloader=tests,
+                checkpoint=path.with_suffix(".run"),
+                resume=resume,
+                verbose=False,
+                progress=progress,
+                parts=parts,
+            )
+        except Interrupted:
+            print("stopped")
+        state = parts["model"].state_dict()
+        if rank == 0:
+            torch.save({"weights": state, "results": results}, path)
+
+
+if __name__ == "__main__":
+    path, images, accumulate, dropout, kind, stop_at, resume = sys.argv[1:]
+    main(
+        Path(path),
+        int(images),
+        int(accumulate),
+        float(dropout),
+        kind,
+        int(stop_at),
+        resume == "resume",
+    )
