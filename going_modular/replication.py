@@ -4,119 +4,112 @@
 
 from dataclasses import dataclass
 
-STATUSES = ("reproduced", "approximated", "out of reach")
-
 
 @dataclass(frozen=True)
 class Claim:
     """What has become of one part of the paper.
 
     Args:
+        status: reproduced, approximated or out of reach.
         part: of the paper: an equation, table, figure or section.
         what: it says, and what we found.
-        status: one of `STATUSES`.
         where: the lesson or appendix; of what is out of reach, the reason.
         shown: words of that lesson, in its outputs if there are any, that show it.
     """
 
+    status: str
     part: str
     what: str
-    status: str
     where: str
     shown: str = ""
 
 
-def _reproduced(*row: str) -> Claim:
-    return Claim(*row[:2], "reproduced", *row[2:])
+_ROWS = {
+    "reproduced": [
+        ("Equation 1", "equal by value and gradient", "05", "gradient of x_class"),
+        (
+            "Equation 2",
+            "equal to nn.MultiheadAttention",
+            "07",
+            "gradient of qkv.weight",
+        ),
+        ("Equation 3", "equal to plain tensors", "08", "gradient of mlp.0.weight"),
+        ("Equation 4", "logits equal to torchvision's", "10", "logits of ViT-B/16"),
+        (
+            "Equations 5 to 8",
+            "equal to PyTorch's attention",
+            "06",
+            "no mask, gradient of q",
+        ),
+        ("Figure 1", "built part by part, and drawn", "10", "Vision Transformer"),
+        ("Table 1", "parameters counted, to the last one", "00", "632,045,800: equal"),
+        ("Table 3", "as data; each number explained", "00", "JFT-300M"),
+        ("Section 3.1, hybrid", "a stem of convolutions fits in", "03", "hybrid"),
+        (
+            "Section 3.2",
+            "zero head, positions interpolated",
+            "12",
+            "96 pixels: 144 patches",
+        ),
+        (
+            "Appendix B.1, dropout",
+            "after every dense layer but qkv",
+            "09",
+            "with a mask",
+        ),
+        (
+            "Table 2, last row",
+            "core-days, and what they mean at home",
+            "12",
+            "core-days",
+        ),
+    ],
+    "approximated": [
+        (
+            "Table 2",
+            "pre-training wins: on 98 foods, not ImageNet",
+            "12",
+            "pre-training",
+        ),
+        ("Table 4", "its recipe fine-tunes, scaled down", "12", "SGD (Table 4)"),
+        ("Figure 6", "rollout, on 65 tokens", "13", "beside its rollout"),
+        ("Figure 7, left", "filters of a small model", "13", "Smooth edges"),
+        ("Figure 7, centre", "near positions are alike", "13", "neighbours are more"),
+        (
+            "Figure 7, right",
+            "as Figure 11: each head's distance",
+            "13",
+            "Attention distance",
+        ),
+        ("Figure 14", "rollout of more pictures", "13", "8 pictures drawn"),
+        ("Table 8", "1-D, 2-D, none: see its intervals", "11", "no positions"),
+        (
+            "Figure 9",
+            "class token or mean: see its interval",
+            "11",
+            "mean instead of class",
+        ),
+        ("Figure 12", "time and largest batch, on a laptop", "14", "GB for 4096"),
+        (
+            "Figures 3 and 4",
+            "Figure 3, Figure 4: begin at 9 million pictures",
+            "A3",
+            "rendered: 3 classes",
+        ),
+    ],
+    "out of reach": [
+        ("Table 5", "ImageNet from three data sets", "millions of pictures"),
+        ("Table 6", "accuracy and cost, with Figure 5", "years of core-days"),
+        ("Table 7", "ResNets with Adam and SGD", "pre-trained on JFT-300M"),
+        ("Table 9", "19 tasks, with Figure 2", "needs the models of Table 2"),
+        ("Figure 8", "deeper or wider, at what cost", "needs JFT-300M"),
+        ("Figure 10", "positions after other recipes", "one recipe made ours"),
+        ("Figure 13", "axial attention", "another architecture, not built"),
+        ("Section 4.6", "masked patches as a task", "too long for a laptop"),
+        ("Appendix D.9", "ObjectNet", "needs the models of Table 2"),
+    ],
+}
 
 
-def _approximated(*row: str) -> Claim:
-    return Claim(*row[:2], "approximated", *row[2:])
-
-
-def _out_of_reach(*row: str) -> Claim:
-    return Claim(*row[:2], "out of reach", *row[2:])
-
-
-REPORT = (
-    _reproduced(
-        "Equation 1", "equal by value and gradient", "05", "gradient of x_class"
-    ),
-    _reproduced(
-        "Equation 2", "equal to nn.MultiheadAttention", "07", "gradient of qkv.weight"
-    ),
-    _reproduced(
-        "Equation 3", "equal to plain tensors", "08", "gradient of mlp.0.weight"
-    ),
-    _reproduced(
-        "Equation 4", "logits equal to torchvision's", "10", "logits of ViT-B/16"
-    ),
-    _reproduced(
-        "Equations 5 to 8",
-        "equal to PyTorch's attention",
-        "06",
-        "no mask, gradient of q",
-    ),
-    _reproduced(
-        "Figure 1", "built part by part, and drawn", "10", "Vision Transformer"
-    ),
-    _reproduced(
-        "Table 1", "parameters counted, to the last one", "00", "632,045,800: equal"
-    ),
-    _reproduced("Table 3", "as data; each number explained", "00", "JFT-300M"),
-    _reproduced(
-        "Section 3.1, hybrid", "a stem of convolutions fits in", "03", "hybrid"
-    ),
-    _reproduced(
-        "Section 3.2",
-        "zero head, positions interpolated",
-        "12",
-        "96 pixels: 144 patches",
-    ),
-    _reproduced(
-        "Appendix B.1, dropout", "after every dense layer but qkv", "09", "with a mask"
-    ),
-    _reproduced(
-        "Table 2, last row", "core-days, and what they mean at home", "12", "core-days"
-    ),
-    _approximated(
-        "Table 2", "pre-training wins: on 98 foods, not ImageNet", "12", "pre-training"
-    ),
-    _approximated(
-        "Table 4", "its recipe fine-tunes, scaled down", "12", "SGD (Table 4)"
-    ),
-    _approximated("Figure 6", "rollout, on 65 tokens", "13", "beside its rollout"),
-    _approximated("Figure 7, left", "filters of a small model", "13", "Smooth edges"),
-    _approximated(
-        "Figure 7, centre", "near positions are alike", "13", "neighbours are more"
-    ),
-    _approximated(
-        "Figure 7, right",
-        "as Figure 11: each head's distance",
-        "13",
-        "Attention distance",
-    ),
-    _approximated("Figure 14", "rollout of more pictures", "13", "8 pictures drawn"),
-    _approximated("Table 8", "1-D, 2-D, none: see its intervals", "11", "no positions"),
-    _approximated(
-        "Figure 9",
-        "class token or mean: see its interval",
-        "11",
-        "mean instead of class",
-    ),
-    _approximated(
-        "Figure 12", "time and largest batch, on a laptop", "14", "GB for 4096"
-    ),
-    _out_of_reach(
-        "Figures 3 and 4", "Figure 3, Figure 4: more pictures", "9 million and more"
-    ),
-    _out_of_reach("Table 5", "ImageNet from three data sets", "millions of pictures"),
-    _out_of_reach("Table 6", "accuracy and cost, with Figure 5", "years of core-days"),
-    _out_of_reach("Table 7", "ResNets with Adam and SGD", "pre-trained on JFT-300M"),
-    _out_of_reach("Table 9", "19 tasks, with Figure 2", "needs the models of Table 2"),
-    _out_of_reach("Figure 8", "deeper or wider, at what cost", "needs JFT-300M"),
-    _out_of_reach("Figure 10", "positions after other recipes", "one recipe made ours"),
-    _out_of_reach("Figure 13", "axial attention", "another architecture, not built"),
-    _out_of_reach("Section 4.6", "masked patches as a task", "too long for a laptop"),
-    _out_of_reach("Appendix D.9", "ObjectNet", "needs the models of Table 2"),
-)
+STATUSES = tuple(_ROWS)
+REPORT = tuple(Claim(status, *row) for status in STATUSES for row in _ROWS[status])
