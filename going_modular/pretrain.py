@@ -24,6 +24,7 @@ from going_modular.pretrain_data import (
     list_pictures,
     load_pictures,
 )
+from going_modular.train_options import keep_arguments
 from going_modular.transfer import HEAD, load_weights
 from going_modular.vit import create_vit
 
@@ -49,7 +50,12 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--data", nargs="+", help="folders or zips with CLASS/FILE; None: Food-101")
     add("--leave-out", nargs="*", default=LEFT_OUT, help="classes that are skipped")
-    add("--output", default="runs/pretrain", help="folder for everything written")
+    add(
+        "--output",
+        type=Path,
+        default=Path("runs/pretrain"),
+        help="folder for everything written",
+    )
     add("--model", default="vit_mini_8", help="a name of going_modular.variants")
     add("--img-size", type=int, default=64, help="pixels of a side")
     add("--init", help="checkpoint to begin with, also of another image size")
@@ -76,24 +82,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _keep_arguments(args: argparse.Namespace, output: Path) -> None:
-    """Notes how a run was begun, and refuses to go on with it in another way."""
-    free = {"device", "output"} | ({"samples"} if args.decay == "none" else set())
-    now = {k: str(v) for k, v in vars(args).items() if k not in free}
-    file = output / "arguments.json"
-    if file.is_file():
-        before = json.loads(file.read_text())
-        other = [k for k in now if before.get(k, now[k]) != now[k]]
-        if other:
-            raise ValueError(f"{output} holds a run with another {', '.join(other)}")
-    output.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(now, indent=1))
-
-
 def main(arguments: list[str] | None = None) -> Path:
     """Pre-trains as the command line says and returns the checkpoint's path."""
     args = _parse(arguments)
-    output = Path(args.output)
     torch.manual_seed(args.seed)
     if not args.data:
         args.data = [Path(Food101("data", download=True).root) / "food-101" / "images"]
@@ -138,7 +129,8 @@ def main(arguments: list[str] | None = None) -> Path:
     scheduler = warmup_schedule(
         optimizer, args.warmup, epochs * len(loader), args.decay
     )
-    _keep_arguments(args, output)
+    free = {"device", "output"} | ({"samples"} if args.decay == "none" else set())
+    keep_arguments(args, going_on=True, free=free)
     results = train(
         model,
         loader,
@@ -151,10 +143,10 @@ def main(arguments: list[str] | None = None) -> Path:
         clip_norm=1.0,
         amp_dtype=torch.bfloat16 if args.amp == "bf16" else None,
         batch_transform=mix,
-        checkpoint=output / "run.pt",
+        checkpoint=args.output / "run.pt",
         resume=True,
     )
-    (output / "history.json").write_text(json.dumps(results))
+    (args.output / "history.json").write_text(json.dumps(results))
     five = min(5, len(classes))
     facts = {
         "samples_seen": seen_before + epochs * len(loader.sampler),
@@ -165,7 +157,7 @@ def main(arguments: list[str] | None = None) -> Path:
     print(facts)
     preprocessing = {"img_size": args.img_size, "mean": MIDDLE, "std": MIDDLE}
     preprocessing["crop_pct"] = args.crop_pct
-    path = output / "checkpoint.safetensors"
+    path = args.output / "checkpoint.safetensors"
     return save_checkpoint(model, path, config, classes, preprocessing, **facts)
 
 
