@@ -4,11 +4,13 @@ import json
 import re
 import statistics
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import nbformat
 import pytest
+import results
 from run_course import write_page
 from set_repository import rewrite
 
@@ -108,6 +110,44 @@ def test_measured_numbers_of_the_readme_are_the_stored_ones():
         assert f"{known[tuple(change)]:.1f}" == mean
 
 
+def test_the_readme_quotes_the_stored_bench_and_the_inductive_bias():
+    text = (ROOT / "README.md").read_text()
+    stored = json.loads((ROOT / "benchmarks" / "speed.json").read_text())
+    forward, training = (stored[f"vit_base_16 {m}"] for m in ("forward", "training"))
+    for peer in ("ours", "torchvision", "timm", "vit-pytorch", "nn.TransformerEncoder"):
+        rows = forward[peer], training[peer]
+        times = " | ".join(f"{row['ratio']:.2f}" for row in rows)
+        memory = " | ".join(f"{row['megabytes']:,.0f}" for row in rows)
+        assert f"| {peer} | {times} | {memory} |" in text
+    assert f"batches of {stored['batch']['vit_base_16']}, fp32" in text
+    for rows in (forward, training):  # what the text says about bfloat16
+        assert rows["ours, bfloat16"]["ratio"] > rows["ours"]["ratio"]
+    for kind in ("rendered", "photographs"):
+        stored = json.loads(
+            (ROOT / "benchmarks" / f"inductive_bias_{kind}.json").read_text()
+        )
+        mean = {
+            (r["model"], r["shuffled"]): r["mean"]
+            for r in stored["rows"]
+            if r["pictures"] == 1000
+        }
+        shares = " | ".join(
+            f"{mean[model, shuffled]:.1f} %"
+            for model in ("CNN", "ViT")
+            for shuffled in (False, True)
+        )
+        assert f"| {kind}, {stored['classes']} classes | {shares} |" in text
+        assert f"{len(stored['seeds'])} seeds, {stored['test_pictures']} test" in text
+
+
+def test_results_of_the_bench_are_written_from_the_stored_runs(tmp_path, monkeypatch):
+    words = ["results.py", "--output", str(tmp_path / "RESULTS.md")]
+    monkeypatch.setattr(sys, "argv", words)
+    results.main()
+    stored = (ROOT / "benchmarks" / "RESULTS.md").read_text()
+    assert (tmp_path / "RESULTS.md").read_text() == stored, "run `make bench`"
+
+
 def test_the_readme_quotes_the_stored_difficulty():
     text = (ROOT / "README.md").read_text()
     stored = json.loads((ROOT / "benchmarks" / "rendered_difficulty.json").read_text())
@@ -122,11 +162,13 @@ def test_the_readme_quotes_the_stored_difficulty():
 
 def test_pages_of_a_run_link_to_pages_and_fetch_nothing(tmp_path):
     text = "[a](01_b.ipynb) [g](GLOSSARY.md) [web](https://x.org/01_b.ipynb) $x_p$ `$5`"
+    text += " [e](exercises/01_b.ipynb)"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
     write_page(notebook, tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert 'href="01_b.html"' in page and 'href="GLOSSARY.html"' in page
     assert 'href="https://x.org/01_b.ipynb"' in page
+    assert 'href="../notebooks/exercises/01_b.ipynb"' in page
     assert "<msub><mi>x</mi><mi>p</mi></msub>" in page and "$5" in page
     assert "<script" not in page and 'src="http' not in page
 
