@@ -2,8 +2,11 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+NBVAL  := $(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout=120 \
+	--nbval-sanitize-with=tests/nbval_sanitize.cfg
 
-.PHONY: help course lab install test test-slow export ledger figures badges clean
+.PHONY: help course lab install test test-slow export exercises grade ledger figures \
+	bench badges clean
 
 help:  ## what can be asked for
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 14
@@ -31,20 +34,32 @@ test: $(VENV)/.author  ## check modules, lessons and proofs
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pytest tests -m "not slow"
-	@$(BIN)/pytest notebooks --nbval --nbval-current-env \
-		--nbval-sanitize-with=tests/nbval_sanitize.cfg --nbval-cell-timeout=120
+	@$(NBVAL) notebooks/*.ipynb
 
 test-slow: $(VENV)/.author  ## the checks that take minutes
 	@$(BIN)/pytest tests -m slow
+	@$(NBVAL) notebooks/solutions
 
 export: $(VENV)/.author  ## write going_modular/ from the lessons
 	@$(BIN)/python tools/export_modules.py
+
+exercises: $(VENV)/.author  ## make notebooks/exercises/ from notebooks/solutions/
+	@$(BIN)/python tools/make_exercises.py
+
+OUT ?= grades.csv
+grade: $(VENV)/.author  ## points of all submissions: make grade SUBMISSIONS=DIR OUT=grades.csv
+	@$(BIN)/python tools/grade.py "$(SUBMISSIONS)" --out "$(OUT)"
 
 ledger: $(VENV)/.author  ## write the table of proofs into the README
 	@$(BIN)/python tools/write_ledger.py
 
 figures: $(VENV)/.learner  ## draw the figures in images/ again
 	@$(BIN)/python images/draw_figures.py
+
+bench: $(VENV)/.author  ## time and memory beside other libraries: benchmarks/RESULTS.md
+	@$(BIN)/python benchmarks/speed.py
+	@$(BIN)/python benchmarks/time_to_accuracy.py
+	@$(BIN)/python benchmarks/results.py
 
 badges:  ## write the repository's address everywhere: make badges REPO=owner/name
 	@$(PYTHON) tools/set_repository.py $(REPO)
