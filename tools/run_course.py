@@ -60,8 +60,12 @@ def write_page(notebook: nbformat.NotebookNode, path: Path) -> None:
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             # Links to another lesson lead to its page; those to the web stay.
-            link = r"\]\((?!\w+:)([^)]+)\.(?:ipynb|md)\)"
-            cell.source = re.sub(link, r"](\1.html)", typeset(cell.source))
+            source = typeset(cell.source)
+            link = r"\]\((?!\w+:)([^)/]+)\.(?:ipynb|md)\)"
+            source = re.sub(link, r"](\1.html)", source)
+            # Exercises are written in, so they have no page: to the notebook itself.
+            link = r"\]\((exercises/[^)]+)\)"
+            cell.source = re.sub(link, r"](../notebooks/\1)", source)
     exporter = HTMLExporter(mathjax_url="", require_js_url="", mermaid_js_url="")
     resources = {"metadata": {"name": path.stem}}
     page, _ = exporter.from_notebook_node(notebook, resources=resources)

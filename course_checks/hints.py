@@ -1,0 +1,351 @@
+"""What a learner reads when an answer is not right yet, and how answers are compared.
+
+A check calls the answer on several inputs, beside a solution of its own. Where they
+differ, it looks whether a known mistake gives the learner's values: then it says which
+idea is missing. Otherwise it says what differs.
+"""
+
+import inspect
+import linecache
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from torch import nn
+
+CUT = (
+    "the values are right, but no gradient arrives, so nothing before it can learn. "
+    "`detach`, `.data`, `.item()`, `torch.tensor(…)`, numpy and `no_grad` cut the graph"
+)
+SHOWN_ONLY = (
+    "right for the example shown, and wrong for another input: does your code hold a "
+    "number that belongs to the example?"
+)
+CHANGED = (
+    "your code changes the tensor that it was given (an operation in place, such as "
+    "`+=`, or one that ends in `_`). Whoever called it still needs that tensor."
+)
+
+
+NOT_WRITTEN = (
+    "this task is not written yet. Put your lines in the cell above, where "
+    "`raise NotImplementedError` stands, run that cell, then this one."
+)
+
+
+class Hint(AssertionError):
+    """An answer that is not right yet; its text says what to think about."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows: the hint alone, without the lines of the check."""
+        return [f"Not yet: {self}"]
+
+
+def hint(holds: object, text: str) -> None:
+    """Raises `Hint(text)` unless something holds.
+
+    Raises:
+        Hint: it does not hold.
+    """
+    if not holds:
+        raise Hint(text)
+
+
+def passed(task: str) -> None:
+    """Prints the one line that a right answer gets."""
+    print(f"✓ {task}")
+
+
+def _last_line_of_learner(error: BaseException) -> str:
+    """Names the last line that is neither torch's nor ours, with its text."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        in_cell = "ipykernel" in frame.filename or frame.filename.startswith("<ipython")
+        if in_cell:
+            text = linecache.getline(frame.filename, frame.lineno).strip()
+            return f", in line {frame.lineno} of its cell: {text}"
+    return ""
+
+
+@contextmanager
+def learners_code(
+    known: Callable[[Exception], str] | None = None, was_right: int = 0
+) -> Iterator[None]:
+    """Turns whatever the learner's code raises into a `Hint` that names it.
+
+    Args:
+        known: gives the hint for an exception that a known mistake raises, or "".
+        was_right: on how many inputs before this one.
+
+    Raises:
+        Hint: the code raised an exception.
+    """
+    try:
+        yield
+    except Hint:
+        raise
+    except Exception as error:
+        blank = not str(error) or "your lines go here" in str(error)
+        if isinstance(error, NotImplementedError) and blank:  # torch raises it, too
+            raise Hint(NOT_WRITTEN) from error
+        if known and (text := known(error)):
+            raise Hint(text) from error
+        where = _last_line_of_learner(error)
+        name = type(error).__name__
+        before = f"{SHOWN_ONLY} There " if was_right else ""
+        raise Hint(f"{before}your code stops with {name}: {error}{where}") from error
+
+
+def is_a_class(answer: object, name: str) -> None:
+    """Checks that the answer is a subclass of nn.Module, not an instance of one.
+
+    Raises:
+        Hint: it is not.
+    """
+    hint(
+        not isinstance(answer, nn.Module),
+        f"hand over the class `{name}` itself, not an object made from it",
+    )
+    hint(
+        inspect.isclass(answer) and issubclass(answer, nn.Module),
+        f"`{name}` must be a class that inherits from nn.Module",
+    )
+
+
+def with_parameters(module: nn.Module, *names: str, inputs: int = 1) -> Callable:
+    """Makes a function of inputs and parameters, so that `compare` gives it both.
+
+    Args:
+        module: the learner's; its parameters are replaced in each call.
+        names: of the parameters, in the order of the arguments after the inputs.
+        inputs: how many arguments are inputs.
+
+    Raises:
+        Hint: the module has not these parameters.
+    """
+    have = dict(module.named_parameters())
+    for name in names:
+        listed = ", ".join(have) or "none"
+        hint(
+            name in have,
+            f"the module has no parameter `{name}` (it has: {listed}). Only an "
+            "nn.Parameter that is an attribute of the module is trained and saved.",
+        )
+        hint(
+            have[name].requires_grad,
+            f"`{name}` has requires_grad=False: an optimiser would never change it.",
+        )
+
+    def call(*arguments):
+        values = dict(zip(names, arguments[inputs:], strict=True))
+        return torch.func.functional_call(module, values, arguments[:inputs])
+
+    return call
+
+
+def _leaves(inputs: tuple) -> tuple:
+    """Copies tensors; floats ask for a gradient, so that a missing one is noticed."""
+    found = []
+    for x in inputs:
+        if isinstance(x, torch.Tensor):
+            x = x.detach().clone()
+            x.requires_grad_(x.is_floating_point())
+        found.append(x)
+    return tuple(found)
+
+
+def _copies(inputs: tuple) -> tuple:
+    """Copies that may be changed in place, which autograd forbids for leaves."""
+    return tuple(x.clone() if isinstance(x, torch.Tensor) else x for x in inputs)
+
+
+def _call(function: Callable, inputs: tuple):
+    torch.manual_seed(0)
+    return function(*inputs)
+
+
+def _known(given: tuple, mistakes: dict[str, Callable], error: Exception) -> str:
+    """Finds the mistake that raises the same exception."""
+    for text, wrong in mistakes.items():
+        try:
+            with torch.no_grad():
+                _call(wrong, _copies(given))
+        except Exception as other:
+            if type(other) is type(error) and str(other) == str(error):
+                return text
+    return ""
+
+
+def _as_tensors(values) -> list[torch.Tensor]:
+    values = values if isinstance(values, tuple | list) else [values]
+    return [torch.as_tensor(v) for v in values]
+
+
+def equal(ours, theirs, tolerance: float = 1e-5) -> bool:
+    """Whether two tensors, or lists of them, have the same shapes and values."""
+    ours, theirs = _as_tensors(ours), _as_tensors(theirs)
+    if len(ours) != len(theirs):
+        return False
+    return all(
+        a.shape == b.shape
+        and torch.allclose(
+            a.double(), b.double(), atol=tolerance, rtol=tolerance, equal_nan=True
+        )
+        for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+def _kind(value) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    if isinstance(value, tuple | list):
+        return f"{len(value)} things ({', '.join(map(_kind, value))})"
+    return f"{type(value).__name__}"
+
+
+def _check_kind(ours, theirs, shown: str) -> None:
+    """Checks that an answer is of the right kind, shape and type of number."""
+    hint(
+        ours is not None or theirs is None,
+        "your code gives back None. Is a `return` missing?",
+    )
+    if isinstance(theirs, tuple | list):
+        several = isinstance(ours, tuple | list) and len(ours) == len(theirs)
+        hint(several, f"for {shown} it gives {_kind(ours)}, expected {_kind(theirs)}")
+        for a, b in zip(ours, theirs, strict=True):
+            _check_kind(a, b, shown)
+        return
+    if not isinstance(theirs, torch.Tensor):
+        number = isinstance(ours, int | float) and not isinstance(ours, bool)
+        if isinstance(theirs, int | float) and not isinstance(theirs, bool):
+            hint(number, f"for {shown} it gives {_kind(ours)}, expected a number")
+        return
+    hint(
+        isinstance(ours, torch.Tensor),
+        f"for {shown} it gives {_kind(ours)}, expected {_kind(theirs)}",
+    )
+    hint(
+        ours.shape == theirs.shape,
+        f"for {shown} it gives {_kind(ours)}, expected {tuple(theirs.shape)}",
+    )
+    hint(
+        ours.is_floating_point() == theirs.is_floating_point(),
+        f"it gives numbers of type {ours.dtype}, expected {theirs.dtype}",
+    )
+
+
+def _difference(ours, theirs) -> str:
+    """Says where two answers of the same shapes differ most."""
+    for a, b in zip(_as_tensors(ours), _as_tensors(theirs), strict=True):
+        if not equal(a, b):
+            gap = (a.double() - b.double()).abs().nan_to_num(torch.inf)
+            at = tuple(int(i) for i in torch.unravel_index(gap.argmax(), gap.shape))
+            place = f" at {list(at)}" if at else ""
+            mine, right = a[at].item(), b[at].item()
+            return f"{mine:.4g}{place} where {right:.4g} is expected"
+    return ""
+
+
+def _show(inputs: tuple) -> str:
+    words = []
+    for x in inputs:
+        if isinstance(x, torch.Tensor):
+            words.append(f"an input of shape {tuple(x.shape)}")
+        else:
+            words.append(f"{x!r}")
+    return " and ".join(words)
+
+
+def _gradients(out, inputs: tuple) -> list:
+    """Gradients of a fixed mixture of all outputs, for each input of floats."""
+    wanted = [x for x in inputs if isinstance(x, torch.Tensor) and x.requires_grad]
+    generator = torch.Generator().manual_seed(1)
+    loss = torch.zeros(())
+    for value in _as_tensors(out):
+        if value.is_floating_point():
+            mixture = torch.randn(value.shape, generator=generator, dtype=value.dtype)
+            loss = loss + (value * mixture).sum()
+    if not loss.requires_grad:
+        return [None] * len(wanted)
+    return list(torch.autograd.grad(loss, wanted, allow_unused=True))
+
+
+def compare(
+    answer: Callable,
+    solution: Callable,
+    inputs: list[tuple],
+    mistakes: dict[str, Callable] | None = None,
+    *,
+    tolerance: float = 1e-5,
+    gradient: bool = True,
+    advice: str = "",
+) -> None:
+    """Compares an answer with a solution on several inputs, by value and gradient.
+
+    Args:
+        answer: the learner's function.
+        solution: gives what is right; called in the same way.
+        inputs: arguments of each call; the first are those that the task shows.
+        mistakes: hint -> a function with that mistake. The hint is given when the
+            answer has the values of the mistake and the solution has not.
+        tolerance: largest difference allowed, absolute or relative.
+        gradient: whether the gradients of all floating-point inputs must agree, too.
+        advice: what to look at when the values are wrong in another way.
+
+    Raises:
+        Hint: the answer is wrong, or raises.
+    """
+    was_right = 0
+    for given in inputs:
+        mine, theirs = _leaves(given), _leaves(given)
+        handed = _copies(mine)
+        right = _call(solution, _copies(theirs))
+        with learners_code(partial(_known, given, mistakes or {}), was_right):
+            ours = _call(answer, handed)
+        shown = _show(given)
+        for before, after in zip(given, handed, strict=True):
+            if isinstance(before, torch.Tensor):
+                hint(torch.equal(before, after.detach()), CHANGED)
+        if not equal_kind(ours, right) or not equal(ours, right, tolerance):
+            for text, wrong in (mistakes or {}).items():
+                try:
+                    with torch.no_grad():
+                        value = _call(wrong, _copies(given))
+                except Exception:
+                    continue  # this mistake stops on this input; the answer did not
+                differs = not equal(value, right, tolerance)
+                hint(not (differs and _same(ours, value, tolerance)), text)
+            _check_kind(ours, right, shown)
+            hint(not was_right, SHOWN_ONLY)
+            where = _difference(ours, right)
+            more = f" {advice}" if advice else ""
+            raise Hint(f"the shape is right, the values are not: {where}.{more}")
+        was_right += 1
+        if gradient:
+            _compare_gradients(ours, right, mine, theirs, tolerance)
+
+
+def equal_kind(ours, theirs) -> bool:
+    """Whether two answers are of the same kind and shapes."""
+    try:
+        _check_kind(ours, theirs, "")
+    except Hint:
+        return False
+    return True
+
+
+def _same(ours, value, tolerance: float) -> bool:
+    return equal_kind(ours, value) and equal(ours, value, tolerance)
+
+
+def _compare_gradients(ours, right, mine, theirs, tolerance) -> None:
+    expected = _gradients(right, theirs)
+    found = _gradients(ours, mine)
+    for a, b in zip(found, expected, strict=True):
+        if b is None:
+            continue
+        hint(a is not None or not b.any(), CUT)
+        if a is not None:
+            text = "the values are right, the gradient is not: is a part of it cut off?"
+            hint(torch.allclose(a, b, atol=10 * tolerance, rtol=1e-3), text)
