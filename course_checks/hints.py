@@ -27,8 +27,6 @@ CHANGED = (
     "your code changes the tensor that it was given (an operation in place, such as "
     "`+=`, or one that ends in `_`). Whoever called it still needs that tensor."
 )
-
-
 NOT_WRITTEN = (
     "this task is not written yet. Put your lines in the cell above, where "
     "`raise NotImplementedError` stands, run that cell, then this one."
