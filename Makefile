@@ -48,6 +48,7 @@ exercises: $(VENV)/.author  ## make notebooks/exercises/ from notebooks/solution
 
 OUT ?= grades.csv
 grade: $(VENV)/.author  ## points of all submissions: make grade SUBMISSIONS=DIR OUT=grades.csv
+	@test -n "$(SUBMISSIONS)" || { echo "say whose: make grade SUBMISSIONS=folder"; exit 2; }
 	@$(BIN)/python tools/grade.py "$(SUBMISSIONS)" --out "$(OUT)"
 
 ledger: $(VENV)/.author  ## write the table of proofs into the README

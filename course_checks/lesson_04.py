@@ -55,11 +55,24 @@ def _not_repeated(tokens: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return torch.cat([weight, tokens], dim=1)
 
 
+def _repeat_with_minus_one(tokens, weight):
+    return weight.repeat(tokens.shape[0], -1, -1)
+
+
+def _joined_along_the_batch(tokens, weight):
+    return torch.cat([weight.expand(tokens.shape[0], -1, -1), tokens])
+
+
 def _in_place_of_a_patch(tokens, weight):
     return torch.cat([weight.expand(tokens.shape[0], -1, -1), tokens[:, 1:]], dim=1)
 
 
 MISTAKES = {
+    '-1 means "leave as it is" in `expand` only. `repeat` counts copies: one is 1.': (
+        _repeat_with_minus_one
+    ),
+    "`torch.cat` joins along the batch if it is told nothing else. Token and patches "
+    "are joined along the sequence, axis 1.": _joined_along_the_batch,
     IN_FRONT: _behind,
     "the token is added to the patches. Concatenate it: it is one more row, so that "
     "N patches become N + 1 tokens.": _added,
@@ -174,8 +187,8 @@ def check_class_token_memory(answer) -> None:
         one = 4 * size  # bytes of a vector of float32
         hint(
             measured["repeat"] != measured["expand"],
-            "both are the same. `numel()` counts what can be indexed, not what is in "
-            "memory: look at `untyped_storage().nbytes()`.",
+            "both are the same: `numel()`, `.nbytes` and `getsizeof` do not see that "
+            "memory is shared. `untyped_storage().nbytes()` does.",
         )
         hint(
             (measured["expand"], measured["repeat"]) != (batch * one, one),

@@ -115,7 +115,7 @@ def rows(tmp_path_factory):
     submit(inside, "stubborn", with_answer("repeated", STUBBORN))
     submit(inside, "tampered", tampered())
     table = folder / "grades.csv"
-    words = [str(inside), "--out", str(table), "--timeout", "15", "--limit", "60"]
+    words = [str(inside), "--out", str(table), "--timeout", "30", "--limit", "120"]
     assert grade.main(words) == 0
     found = {}
     for row in csv.DictReader(table.open(newline="")):
@@ -223,6 +223,17 @@ def test_own_cells_stay_where_they_were():
     whole, _ = rebuild(notebook, make_exercise(SOLUTIONS / f"{NAME}.ipynb"))
     order = sources(whole)
     assert order.index("helper = 1") < order.index(cell_of(solved(), "repeated").source)
+
+
+def test_folders_that_hold_no_class(tmp_path, capsys):
+    (tmp_path / ".venv").mkdir()
+    table = tmp_path / "grades.csv"
+    for folder in (tmp_path, tmp_path / "nobody"):
+        with pytest.raises(SystemExit):
+            grade.main([str(folder), "--out", str(table)])
+    told = capsys.readouterr().err
+    assert "no folders of students" in told and "is no folder" in told
+    assert not table.exists()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"cells": 3}', "no json"])

@@ -23,7 +23,7 @@ from nbformat import NotebookNode
 from submissions import read_submission, rebuild
 
 BIN = Path(sys.executable).parent
-COLUMNS = ("student", "notebook", "task", "points", "of", "reason")
+COLUMNS = ("student", "notebook", "task", "points", "of", "reason", "answer")
 # Before each check, so that it is ours whatever the cells before have put in its place.
 FRESH = """import sys as _sys
 import warnings as _warnings
@@ -162,6 +162,7 @@ class Grader:
                 points, reason = 0, wrong
             elif task.cell_type == "markdown":
                 answered = cell.source.strip() != blank[about.grade_id].strip()
+                row["answer"] = cell.source if answered else ""
                 points = "" if answered else 0
                 reason = "to be read by you" if answered else "no answer"
             else:
@@ -221,7 +222,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--timeout", type=int, default=60, help="seconds a cell")
     parser.add_argument("--limit", type=int, default=300, help="seconds a notebook")
     args = parser.parse_args(arguments)
-    students = sorted(p for p in args.submissions.iterdir() if p.is_dir())
+    if not args.submissions.is_dir():
+        parser.error(f"{args.submissions} is no folder")
+    entries = sorted(args.submissions.iterdir())
+    students = [p for p in entries if p.is_dir() and not p.name.startswith(".")]
     if not students:
         parser.error(f"{args.submissions} holds no folders of students")
     with (
@@ -232,7 +236,7 @@ def main(arguments: list[str] | None = None) -> int:
         table.writeheader()
         grader = Grader(Path(folder), args.solutions, args.timeout, args.limit)
         for student in students:
-            points = of = 0.0
+            points = of = unread = 0.0
             for path in sorted(student.rglob("*.ipynb")):
                 if ".ipynb_checkpoints" in path.parts:
                     continue
@@ -246,9 +250,11 @@ def main(arguments: list[str] | None = None) -> int:
                 for row in rows:
                     table.writerow({"student": student.name} | row)
                     points += row["points"] or 0
+                    unread += row.get("of", 0) if row["points"] == "" else 0
                     of += row.get("of", 0)
                 file.flush()  # an interrupted run keeps what it has
-            print(f"{student.name}: {points:g} of {of:g} so far", flush=True)
+            told = f"{points:g} of {of - unread:g} checked, {unread:g} to be read"
+            print(f"{student.name}: {told}", flush=True)
     print(f"wrote {args.out}")
     return 0
 

@@ -43,6 +43,18 @@ class RepeatedTokens(Token):
         return torch.cat([self.weight.repeat(1, len(patches), 1), patches], dim=1)
 
 
+@wrong(ONE, "in `expand` only")
+class MinusOne(Token):
+    def forward(self, patches):
+        return torch.cat([self.weight.repeat(len(patches), -1, -1), patches], dim=1)
+
+
+@wrong(ONE, "along the sequence")
+class JoinedAlongTheBatch(Token):
+    def forward(self, patches):
+        return torch.cat([self.weight.repeat(len(patches), 1, 1), patches])
+
+
 @wrong(ONE, "first patch is gone")
 class Overwritten(Token):
     def forward(self, patches):
@@ -279,7 +291,7 @@ def both(weight, batch):
     return weight.expand(batch, -1, -1), weight.repeat(batch, 1, 1)
 
 
-@wrong(BYTES, "not what is in memory")
+@wrong(BYTES, "memory is shared")
 def by_numel(weight, batch):
     expanded, repeated = both(weight, batch)
     return {"expand": expanded.numel() * 4, "repeat": repeated.numel() * 4}
