@@ -23,9 +23,11 @@ BEHIND = """class ClassTokens(nn.Module):
         count = self.weight.shape[1]
         return tokens[:, :count], tokens[:, count:]
 """
-ENDLESS = (
-    "class RepeatedClassToken:\n    def __init__(self, n):\n        while True: ..."
-)
+ENDLESS = """class RepeatedClassToken(nn.Module):
+    def __init__(self, embedding_dim):
+        while True:
+            pass
+"""
 STUBBORN = """import time
 while True:
     try:
