@@ -27,6 +27,7 @@ CHANGED = (
     "your code changes the tensor that it was given (an operation in place, such as "
     "`+=`, or one that ends in `_`). Whoever called it still needs that tensor."
 )
+NO_RETURN = "your code gives back None. Is a `return` missing?"
 NOT_WRITTEN = (
     "this task is not written yet. Put your lines in the cell above, where "
     "`raise NotImplementedError` stands, run that cell, then this one."
@@ -109,6 +110,22 @@ def is_a_class(answer: object, name: str) -> None:
         inspect.isclass(answer) and issubclass(answer, nn.Module),
         f"`{name}` must be a class that inherits from nn.Module",
     )
+
+
+def is_a_function(answer: object, name: str) -> None:
+    """Checks that the answer can be called, and was not called already.
+
+    Raises:
+        Hint: it cannot.
+    """
+    hint(
+        callable(answer), f"hand over the function `{name}` itself, without calling it"
+    )
+
+
+def as_number(value):
+    """A number, also from a tensor or an array that holds one and no more."""
+    return value.item() if getattr(value, "ndim", None) == 0 else value
 
 
 def with_parameters(module: nn.Module, *names: str, inputs: int = 1) -> Callable:
@@ -206,7 +223,7 @@ def _check_kind(ours, theirs, shown: str) -> None:
     """Checks that an answer is of the right kind, shape and type of number."""
     hint(
         ours is not None or theirs is None,
-        "your code gives back None. Is a `return` missing?",
+        NO_RETURN,
     )
     if isinstance(theirs, tuple | list):
         several = isinstance(ours, tuple | list) and len(ours) == len(theirs)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from torch.torch_version import TorchVersion
 
 from course_checks.hints import (
+    NO_RETURN,
     SHOWN_ONLY,
     Hint,
     compare,
@@ -164,7 +165,7 @@ def check_trace_shapes(answer: Callable) -> None:
     for number, case in enumerate(cases):
         with learners_code(was_right=number):
             found = answer(*case)
-        hint(found is not None, "your code gives back None. Is a `return` missing?")
+        hint(found is not None, NO_RETURN)
         hint(
             isinstance(found, dict) and set(found) == set(SHAPES),
             f"give back a dict with the keys {', '.join(map(repr, SHAPES))}",
@@ -418,7 +419,7 @@ def check_measure_giant(answer: Callable) -> None:
     for number, classes in enumerate((1000, 0, 21_843, 3, 1)):
         with learners_code(_no_classes, number):
             found = answer(classes)
-        hint(found is not None, "your code gives back None. Is a `return` missing?")
+        hint(found is not None, NO_RETURN)
         keys = {"variant", "parameters", "difference"}
         hint(
             isinstance(found, dict) and set(found) == keys,

@@ -11,6 +11,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, TensorDataset, get_worker_info
 
 from course_checks.hints import (
+    NO_RETURN,
     SHOWN_ONLY,
     Hint,
     compare,
@@ -46,7 +47,7 @@ def _check_padded(found, pixels: np.ndarray, was_right: int) -> None:
     height, width, _ = pixels.shape
     side = max(width, height)
     shown = f"a picture {width} wide and {height} high"
-    hint(found is not None, "your code gives back None. Is a `return` missing?")
+    hint(found is not None, NO_RETURN)
     hint(
         isinstance(found, Image.Image),
         f"it gives a {type(found).__name__}, expected a picture of PIL",
@@ -302,7 +303,7 @@ def check_channel_statistics(answer: Callable) -> None:
     def part(index: int) -> Callable:
         def call(loader):
             found = answer(loader)
-            hint(found is not None, "your code gives back None. Is a `return` missing?")
+            hint(found is not None, NO_RETURN)
             hint(
                 isinstance(found, tuple | list) and len(found) == 2,
                 "give back two tensors: the mean and the standard deviation",
@@ -441,7 +442,7 @@ def check_measure_loading(answer: Callable) -> None:
 
 
 def _check_keys(found, counts: tuple[int, ...]) -> None:
-    hint(found is not None, "your code gives back None. Is a `return` missing?")
+    hint(found is not None, NO_RETURN)
     hint(
         isinstance(found, dict) and set(found) == set(counts),
         "give back a dict whose keys are the numbers of workers, such as "

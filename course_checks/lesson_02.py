@@ -4,13 +4,14 @@ import operator
 
 import torch
 
-from course_checks.hints import Hint, compare, hint, passed
-
-
-def _is_a_function(answer: object, name: str) -> None:
-    hint(
-        callable(answer), f"hand over the function `{name}` itself, without calling it"
-    )
+from course_checks.hints import (
+    NO_RETURN,
+    Hint,
+    compare,
+    hint,
+    is_a_function,
+    passed,
+)
 
 
 def _steps(side: int, patch_size: int, step: int) -> int:
@@ -72,7 +73,7 @@ def check_num_patches(answer) -> None:
     Raises:
         Hint: it is not right yet.
     """
-    _is_a_function(answer, "num_patches")
+    is_a_function(answer, "num_patches")
 
     def call(*sizes):
         found = answer(*sizes)
@@ -183,7 +184,7 @@ def check_overlapping_patches(answer) -> None:
     Raises:
         Hint: it is not right yet.
     """
-    _is_a_function(answer, "overlapping_patches")
+    is_a_function(answer, "overlapping_patches")
 
     def call(images, patch_size, step):
         try:
@@ -265,7 +266,7 @@ def check_mended_grid(answer) -> None:
     Raises:
         Hint: it is not right yet.
     """
-    _is_a_function(answer, "mended_grid")
+    is_a_function(answer, "mended_grid")
     a, b, c, d = _random_pictures(
         [(2, 3, 8, 12), (1, 2, 6, 15), (3, 1, 10, 4), (2, 3, 9, 9)]
     )
@@ -335,11 +336,11 @@ def check_variance_shares(answer) -> None:
     Raises:
         Hint: it is not right yet.
     """
-    _is_a_function(answer, "variance_shares")
+    is_a_function(answer, "variance_shares")
 
     def call(picture, patch_size):
         found = answer(picture.detach(), patch_size)
-        hint(found is not None, "your code gives back None. Is a `return` missing?")
+        hint(found is not None, NO_RETURN)
         several = isinstance(found, torch.Tensor) and found.ndim == 1
         pair = (several or isinstance(found, tuple | list)) and len(found) == 2
         hint(pair, TWO)

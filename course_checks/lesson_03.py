@@ -12,22 +12,18 @@ import torch.nn.functional as F
 from torch import nn
 
 from course_checks.hints import (
+    NO_RETURN,
     Hint,
     compare,
     hint,
     is_a_class,
+    is_a_function,
     learners_code,
     passed,
     with_parameters,
 )
 from going_modular.patch_embedding import PatchEmbedding
 from going_modular.patches import patchify
-
-
-def _is_a_function(answer: object, name: str) -> None:
-    hint(
-        callable(answer), f"hand over the function `{name}` itself, without calling it"
-    )
 
 
 @contextmanager
@@ -153,7 +149,7 @@ def check_mean_colours(answer) -> None:
     Raises:
         Hint: it is not right yet.
     """
-    _is_a_function(answer, "set_mean_colours")
+    is_a_function(answer, "set_mean_colours")
 
     def call(images, weight, bias):
         dim, _, patch_size, _ = weight.shape
@@ -542,7 +538,7 @@ class _Machine:
             found = answer(*functions, self.x, repeats)
         if isinstance(found, torch.Tensor) and found.numel() == 1:
             found = found.item()
-        hint(found is not None, "your code gives back None. Is a `return` missing?")
+        hint(found is not None, NO_RETURN)
         number = isinstance(found, int | float) and not isinstance(found, bool)
         hint(number, f"give back one number, the ratio, not {found!r}")
         hint(self.reads, no_clock)
@@ -559,7 +555,7 @@ def check_time_ratio(answer) -> None:
     Raises:
         Hint: it is not right yet.
     """
-    _is_a_function(answer, "time_ratio")
+    is_a_function(answer, "time_ratio")
     first, second, cold = 6, 9, 30  # milliseconds; the last of a first call
     machine = _Machine({"first": [cold, first], "second": [cold, second]})
     found = machine.measure(answer, repeats=1)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from course_checks.hints import (
+    as_number,
     compare,
     hint,
     is_a_class,
@@ -17,11 +18,6 @@ from going_modular.position_embedding import (
     interpolate_position_embedding,
     sinusoidal_2d,
 )
-
-
-def as_number(value):
-    """A number, also from a tensor or an array that holds one and no more."""
-    return value.item() if getattr(value, "ndim", None) == 0 else value
 
 
 def check_saved_parameters(answer: Callable) -> None:

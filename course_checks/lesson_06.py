@@ -4,8 +4,13 @@ from collections.abc import Callable
 
 import torch
 
-from course_checks.hints import compare, hint, learners_code, passed
-from course_checks.lesson_05 import as_number
+from course_checks.hints import (
+    as_number,
+    compare,
+    hint,
+    learners_code,
+    passed,
+)
 
 
 def _random(seed: int, *shapes: tuple[int, ...]) -> tuple[torch.Tensor, ...]:

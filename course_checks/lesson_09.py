@@ -6,6 +6,7 @@ from torch import nn
 
 from course_checks.hints import (
     CHANGED,
+    NO_RETURN,
     Hint,
     compare,
     equal,
@@ -348,7 +349,7 @@ def _run_drop_path(answer, branch, rate, training, seed: int = 0) -> torch.Tenso
     torch.manual_seed(seed)
     with learners_code(_draw_does_not_fit):
         out = answer(given, rate, training)
-    hint(out is not None, "your code gives back None. Is a `return` missing?")
+    hint(out is not None, NO_RETURN)
     hint(isinstance(out, torch.Tensor), "give back a tensor, the branch")
     hint(
         out.shape == branch.shape,

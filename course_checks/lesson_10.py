@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from course_checks.hints import (
+    NO_RETURN,
     SHOWN_ONLY,
     compare,
     equal,
@@ -59,7 +60,7 @@ def check_mean_state(answer) -> None:
         before = {name: w.clone() for name, w in state.items()}
         with learners_code(was_right=was_right):
             found = answer(state)
-        hint(found is not None, "your code gives back None. Is a `return` missing?")
+        hint(found is not None, NO_RETURN)
         hint(
             isinstance(found, Mapping),
             f"give back a dict: names and tensors. It gives {type(found).__name__}.",

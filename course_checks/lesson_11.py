@@ -12,10 +12,16 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_, parameters_to_vector
 from torch.utils.data import DataLoader, TensorDataset
 
-from course_checks.hints import Hint, compare, hint, learners_code, passed
+from course_checks.hints import (
+    NO_RETURN,
+    Hint,
+    compare,
+    hint,
+    learners_code,
+    passed,
+)
 from going_modular.optimization import create_optimizer, warmup_schedule
 
-NO_RETURN = "your code gives back None. Is a `return` missing?"
 KEEPS_GRAPH = (
     "the losses are tensors with a gradient: each keeps the whole graph of its step in "
     "memory. `loss.item()` gives the number alone."

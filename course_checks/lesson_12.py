@@ -10,13 +10,18 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from course_checks.hints import Hint, compare, hint, learners_code, passed
+from course_checks.hints import (
+    NO_RETURN,
+    Hint,
+    compare,
+    hint,
+    learners_code,
+    passed,
+)
 from going_modular.data_setup import IMAGENET_MEAN, IMAGENET_STD, create_transform
 from going_modular.position_embedding import interpolate_position_embedding
 from going_modular.transfer import POSITIONS, load_weights
 from going_modular.vit import ViT
-
-NO_RETURN = "your code gives back None. Is a `return` missing?"
 
 
 def _small_vit(seed: int, heads: int = 1, **sizes) -> ViT:

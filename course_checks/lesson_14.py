@@ -21,7 +21,13 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils.data.distributed import DistributedSampler
 
-from course_checks.hints import compare, hint, learners_code, passed
+from course_checks.hints import (
+    NO_RETURN,
+    compare,
+    hint,
+    learners_code,
+    passed,
+)
 from going_modular.vit import create_vit
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -742,7 +748,7 @@ def check_views_of_pictures(answer) -> None:
         expected, lists = _views(samplers, pictures), [list(s) for s in samplers]
         with learners_code():
             found = answer(samplers, pictures)
-        hint(found is not None, "your code gives back None. Is a `return` missing?")
+        hint(found is not None, NO_RETURN)
         keys = isinstance(found, dict) and set(found) == set(VIEWS)
         hint(keys, "give back a dict with the keys 'shares', 'repeated' and 'missing'")
         hint(
