@@ -56,7 +56,7 @@ _UPRIGHT = {"rotation": 90, "va": "center"}
 _SHADES = ["82311", "27511", "13931", "51482", "31257"]  # out of ten, invented
 
 
-def _draw_pizza(size: int = 240) -> np.ndarray:
+def draw_pizza(size: int = 240) -> np.ndarray:
     """Returns a pizza on a table, (size, size, 3), numbers in 0 … 1."""
     scale = 2 * size / 100  # drawn at twice the size, so that the edges come out smooth
     image = Image.new("RGB", (2 * size, 2 * size), "#66757C")
@@ -75,7 +75,7 @@ def _draw_pizza(size: int = 240) -> np.ndarray:
     return np.asarray(image.resize((size, size), Image.Resampling.LANCZOS)) / 255
 
 
-class _Pen:
+class Pen:
     """Draws boxes, words and arrows; what belongs to no lit part comes out pale.
 
     `parts` names the part of the model that a thing belongs to, or "this|that".
@@ -172,9 +172,9 @@ class _Pen:
         self.equation(parts, (start + end) / 2, _AROUND, number)
 
 
-def _draw_sequence(pen: _Pen) -> None:
+def _draw_sequence(pen: Pen) -> None:
     """Draws the way from the picture to the sequence of tokens (Equation 1)."""
-    pizza = _draw_pizza()
+    pizza = draw_pizza()
     third = len(pizza) // 3
     pen.word("picture", 68, 302, "picture", **_BOLD)
     pen.picture("picture", pizza, 14, 175, 108)
@@ -214,7 +214,7 @@ def _draw_sequence(pen: _Pen) -> None:
     pen.equation(parts, 241, 436, 1)
 
 
-def _draw_encoder(pen: _Pen) -> None:
+def _draw_encoder(pen: Pen) -> None:
     """Draws one encoder block, inside and out (Equations 2 and 3)."""
     for shift in (10, 5, 0):  # a pile: the block is repeated
         pen.box("encoder", (382 + shift, 78 + shift, 408, 342), "ink", 0.03, radius=12)
@@ -258,7 +258,7 @@ def _draw_encoder(pen: _Pen) -> None:
     pen.arrow("encoder", (782, y), (814, y))
 
 
-def _draw_head(pen: _Pen) -> None:
+def _draw_head(pen: Pen) -> None:
     """Draws the way from the class token to the classes (Equation 4)."""
     pen.box("sequence", (814, 76, 42, 338), "ink", 0.03, radius=9)
     pen.box("class token|encoder|head", (820, 381, 30, 26), "class token", 1, "0")
@@ -305,7 +305,7 @@ def draw_model(lit: str | None = None, dark: bool = False) -> Figure:
         figure = Figure(figsize=(_WIDTH / 100, _HEIGHT / 100), dpi=100)
         FigureCanvasAgg(figure)
         axes = figure.add_axes((0, 0, 1, 1))
-        pen = _Pen(axes, lit, dark)
+        pen = Pen(axes, lit, dark)
         paper = pen.colours["paper"]
         figure.set_facecolor(paper)
         # As large as the figure: a tight bounding box is then the same for all parts.
