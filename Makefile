@@ -6,7 +6,7 @@ NBVAL  := $(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout=120 \
 	--nbval-sanitize-with=tests/nbval_sanitize.cfg
 
 .PHONY: help course lab install test test-slow export exercises grade ledger figures \
-	bench badges clean
+	bench badges site browser-test clean
 
 help:  ## what can be asked for
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 14
@@ -62,8 +62,15 @@ bench: $(VENV)/.author  ## time and memory beside other libraries: benchmarks/RE
 	@$(BIN)/python benchmarks/time_to_accuracy.py
 	@$(BIN)/python benchmarks/results.py
 
-badges:  ## write the repository's address everywhere: make badges REPO=owner/name
-	@$(PYTHON) tools/set_repository.py $(REPO)
+BRANCH ?= main
+badges:  ## write the repository's address everywhere: make badges REPO=owner/name BRANCH=main
+	@$(PYTHON) tools/set_repository.py $(REPO) $(BRANCH)
+
+site: $(VENV)/.author  ## build the web site into build/site
+	@$(BIN)/python tools/make_site.py
+
+browser-test: $(VENV)/.author  ## try the site and JupyterLab in a browser; needs Chromium
+	@$(BIN)/pytest tests/test_site.py tests/test_jupyterlab.py -m slow
 
 clean:  ## remove what the commands above made, except .venv and data/
 	@rm -rf build dist .hypothesis .pytest_cache .ruff_cache

@@ -177,13 +177,29 @@ def test_badges_rewrite_every_address(tmp_path):
     (tmp_path / "notebooks").mkdir()
     for name in ("pyproject.toml", "README.md", "notebooks/04_class_token.ipynb"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
-    changed = rewrite(tmp_path, "someone/vit-course")
+    changed = rewrite(tmp_path, "someone/vit-course", "spring")
     assert len(changed) == 3
     for path in changed:
         text = path.read_text()
         assert "someone/vit-course" in text
         assert "OWNER/REPO" not in text
+        assert "vit-course/blob/main" not in text
+    lesson = json.loads(changed[2].read_text())
+    set_up = "".join(lesson["cells"][1]["source"])
+    assert 'url, branch = "https://github.com/someone/vit-course", "spring"' in set_up
+    assert rewrite(tmp_path, "someone/vit-course", "spring") == []
     rewrite(tmp_path, "OWNER/REPO")
-    assert (tmp_path / "README.md").read_bytes() == (ROOT / "README.md").read_bytes()
+    for name in ("README.md", "notebooks/04_class_token.ipynb", "pyproject.toml"):
+        assert (tmp_path / name).read_bytes() == (ROOT / name).read_bytes()
     with pytest.raises(ValueError, match="owner/name"):
         rewrite(tmp_path, "no-slash")
+    with pytest.raises(ValueError, match="without slashes"):
+        rewrite(tmp_path, "owner/name", "feature/x")
+
+
+def test_the_set_up_cell_is_the_same_everywhere_and_clones_the_branch():
+    cells = set()
+    for path in (ROOT / "notebooks").rglob("*.ipynb"):
+        cells.add("".join(json.loads(path.read_text())["cells"][1]["source"]))
+    (cell,) = cells
+    assert "google.colab" in cell and '"--depth", "1", "-b", branch' in cell

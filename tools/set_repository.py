@@ -1,4 +1,4 @@
-"""Writes the repository's address into badges, set-up cells, README and metadata."""
+"""Writes repository and branch into badges, set-up cells, README and metadata."""
 
 import re
 import sys
@@ -7,24 +7,35 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def rewrite(root: Path, repository: str) -> list[Path]:
+def rewrite(root: Path, repository: str, branch: str = "main") -> list[Path]:
     """Replaces the address that pyproject.toml names now, and returns the files.
 
     Raises:
-        ValueError: `repository` is not of the form owner/name.
+        ValueError: `repository` is not of the form owner/name, or `branch` is not a
+            name without slashes (a link could not tell its end from a folder).
     """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
         raise ValueError(f"expected the repository as owner/name, got {repository!r}")
+    if not re.fullmatch(r"[\w.-]+", branch):
+        raise ValueError(f"expected a branch without slashes, got {branch!r}")
     metadata = (root / "pyproject.toml").read_text(encoding="utf-8")
-    now = re.search(r'Repository = "https://github.com/([^"]+)"', metadata).group(1)
+    colab = r'Colab = "[^"]*/github/([^/]+/[^/]+)/blob/([^/]+)/'
+    now, branch_now = re.search(colab, metadata).groups()
     places = [root / "pyproject.toml", root / "README.md"]
     places += sorted((root / "notebooks").rglob("*.ipynb"))
+    # The host in front keeps the name from matching by chance. The branch follows in
+    # links, and in the set-up cells, where JSON puts a backslash before each quote.
+    address = rf"(github\.com/|/github/){re.escape(now)}(?![\w.-])"
+    its_branch = rf'(?:(/blob/|/tree/|\\", \\"){re.escape(branch_now)}(?=[/\\]))?'
+
+    def replace(match: re.Match) -> str:
+        host, between = match.groups()
+        return host + repository + (between + branch if between else "")
+
     changed = []
     for path in places:
         text = path.read_text(encoding="utf-8")
-        # The host in front keeps the name from matching by chance.
-        pattern = rf"(github\.com/|/github/){re.escape(now)}(?![\w.-])"
-        new = re.sub(pattern, rf"\g<1>{repository}", text)
+        new = re.sub(address + its_branch, replace, text)
         if new != text:
             path.write_text(new, encoding="utf-8")
             changed.append(path)
@@ -32,7 +43,11 @@ def rewrite(root: Path, repository: str) -> list[Path]:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: make badges REPO=owner/name")
-    for file in rewrite(ROOT, sys.argv[1]):
+    if len(sys.argv) not in (2, 3):
+        sys.exit("usage: make badges REPO=owner/name [BRANCH=main]")
+    try:
+        files = rewrite(ROOT, *sys.argv[1:])
+    except ValueError as error:
+        sys.exit(str(error))
+    for file in files:
         print(file.relative_to(ROOT))

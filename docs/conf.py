@@ -1,0 +1,100 @@
+"""Settings of the web site; tools/make_site.py prepares the pages and runs Sphinx."""
+
+import base64
+import hashlib
+import re
+import tomllib
+from pathlib import Path
+
+import nbformat
+from docutils import nodes
+from sphinx.application import Sphinx
+
+ROOT = Path(__file__).resolve().parent.parent
+METADATA = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+URLS = METADATA["project"]["urls"]
+BRANCH = re.search(r"/blob/([^/]+)/notebooks/", URLS["Colab"]).group(1)
+
+project = "The Vision Transformer"
+html_title = "The Vision Transformer, one equation at a time"
+copyright = "its contributors; text and figures CC BY 4.0, code MIT"
+release = METADATA["project"]["version"]
+language = "en"
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinxcontrib.katex",
+]
+source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
+nitpicky = False  # torch and numpy have no inventory here, so their names stay plain
+
+# The outputs are those stored in the lessons, which `make test` compares.
+nb_execution_mode = "off"
+nb_ipywidgets_js = {}  # would come from the network; progress bars show as text
+nb_mime_priority_overrides = [
+    ("html", "application/vnd.jupyter.widget-view+json", None)
+]
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_inherit_docstrings = False  # nn.Module's own say nothing about ours
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+napoleon_custom_sections = [("Shape", "notes_style")]
+default_role = "code"  # docstrings mark names as Markdown does
+
+# KaTeX's script comes with the extension, its fonts lie in _static: no network.
+katex_css_path = "katex/katex.min.css"
+
+html_theme = "sphinx_book_theme"
+html_static_path = ["_static"]
+html_css_files = ["course.css"]
+html_js_files = ["course.js"]
+html_use_index = html_domain_indices = False  # the search finds the same
+html_context = {"default_mode": "auto"}  # light or dark, as the reader's system is
+html_theme_options = {
+    "navbar_start": [],  # the sidebar holds the search
+    "navbar_persistent": [],
+    "repository_url": URLS["Repository"],
+    "repository_branch": BRANCH,
+    "repository_provider": "github",
+    "path_to_docs": "",
+    "use_repository_button": True,
+    "launch_buttons": {"colab_url": "https://colab.research.google.com"},
+    "show_navbar_depth": 1,
+    "show_toc_level": 2,
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
+}
+
+
+def alt_texts(notebook: Path) -> dict[str, str]:
+    """Returns the stored alt text of each picture, by the name MyST-NB gives it."""
+    texts = {}
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            picture = output.get("data", {}).get("image/png")
+            alt = output.get("metadata", {}).get("image/png", {}).get("alt")
+            if picture and alt:
+                name = hashlib.sha256(base64.b64decode(picture)).hexdigest()
+                texts[name] = alt
+    return texts
+
+
+def give_pictures_their_alt_texts(app: Sphinx, doctree: nodes.document) -> None:
+    """MyST-NB does not read the alt text that `show` stores with a picture."""
+    source = Path(app.env.doc2path(app.env.docname))
+    if source.suffix == ".ipynb":
+        texts = alt_texts(source)
+        for image in doctree.findall(nodes.image):
+            name = Path(image["uri"]).stem
+            if name in texts:
+                image["alt"] = texts[name]
+
+
+def setup(app: Sphinx) -> None:
+    """Registers what this site adds to its extensions."""
+    app.connect("doctree-read", give_pictures_their_alt_texts)

@@ -1,0 +1,276 @@
+"""Builds the web site into build/site: lessons, exercises, solutions, reference."""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import nbformat
+from write_ledger import proofs
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = ("notebooks", "notebooks/exercises", "notebooks/solutions")
+# Pages of text beside the README, which becomes the first page.
+TEXTS = (
+    "notebooks/GLOSSARY.md",
+    "notebooks/solutions/README.md",
+    "benchmarks/RESULTS.md",
+    "models/README.md",
+)
+WARNING = """:::{warning}
+This page holds **solutions**. A task taught you something when you have tried it
+first: the [exercise](../exercises/%s) has a check under each task that says what is
+missing. The answers below stay folded until you open them.
+:::
+
+"""
+FOLDED = "<details><summary>Show the answer</summary>\n\n%s\n\n</details>"
+EXERCISES = """# Exercises
+
+A notebook for each lesson, with a check under each task; and a capstone. They are
+meant to be run: download one with the button above it, or open it in Colab.
+
+```{toctree}
+:maxdepth: 1
+
+%s
+```
+"""
+SOLUTIONS = """# Solutions
+
+:::{warning}
+Behind these links are the answers to all exercises. Try first: the
+[exercises](../exercises/index.md) tell you themselves what is missing.
+:::
+
+```{toctree}
+:maxdepth: 1
+
+%s
+```
+"""
+REFERENCE = """# The code
+
+`going_modular` is what the lessons export, a module each. Every page shows the
+equation that its lesson is about, and what its classes are proved equal to.
+
+```{toctree}
+:maxdepth: 1
+
+%s
+```
+"""
+
+
+def notebooks_in(folder: str) -> list[Path]:
+    """Returns the notebooks of a folder of the repository, in their order."""
+    return sorted((ROOT / folder).glob("*.ipynb"))
+
+
+def repository() -> tuple[str, str]:
+    """Returns the address of the repository and its branch, from pyproject.toml."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    urls = tomllib.loads(text)["project"]["urls"]
+    branch = re.search(r"/blob/([^/]+)/notebooks/", urls["Colab"]).group(1)
+    return urls["Repository"], branch
+
+
+def relative(target: str, page: str) -> str:
+    """Returns how `page` links to `target`, both counted from the top."""
+    return Path(os.path.relpath(target, Path(page).parent)).as_posix()
+
+
+def adapt_links(text: str, page: str) -> str:
+    """Turns the links of a page of the repository into links of the site.
+
+    Modules lead to their reference, folders of notebooks to their list, and what is no
+    page of the site to the repository.
+    """
+    address, branch = repository()
+
+    def adapt(match: re.Match) -> str:
+        target, _, anchor = match.group(1).partition("#")
+        if not target or re.match(r"\w+:", target):
+            return match.group(0)
+        path = os.path.normpath(Path(page).parent / target)
+        module = re.fullmatch(r"going_modular/(\w+)\.py", path)
+        if module:
+            new = relative(f"reference/{module.group(1)}.md", page)
+        elif path in NOTEBOOKS[1:]:
+            new = relative(f"{path}/index.md", page)
+        elif path == "README.md":
+            new = relative("index.md", page)
+        elif path.endswith(".ipynb") or path in TEXTS:
+            new = relative(path, page)
+        elif path.endswith((".png", ".svg")):
+            new = target
+        else:
+            new = f"{address}/blob/{branch}/{path}"
+        return f"]({new}{'#' + anchor if anchor else ''})"
+
+    return re.sub(r"\]\(([^)\s]+)\)", adapt, text)
+
+
+def adapt_pictures(text: str) -> str:
+    """Gives Sphinx the two versions of a figure, for light and for dark pages."""
+
+    def adapt(match: re.Match) -> str:
+        dark, light, alt = match.groups()
+        return "\n\n".join(
+            f"```{{image}} {file}\n:class: only-{theme}\n:alt: {alt}\n```"
+            for theme, file in (("light", light), ("dark", dark))
+        )
+
+    pattern = (
+        r'<picture>\s*<source[^>]*srcset="([^"]+)">\s*'
+        r'<img src="([^"]+)" alt="([^"]+)"[^>]*>\s*</picture>'
+    )
+    return re.sub(pattern, adapt, text)
+
+
+def first_page(readme: str) -> str:
+    """Returns the README as the first page, with the list of all pages below it."""
+    # The badge is a picture from the web; a link does the same.
+    badge = r"\[!\[Open in Colab\]\([^)]*\)\]\(([^)]*)\)"
+    text = re.sub(badge, r"[Open the first lesson in Colab](\1)", readme)
+    text = adapt_links(adapt_pictures(text), "index.md")
+    lessons = [path.stem for path in notebooks_in("notebooks")]
+    parts = {
+        "Lessons": [f"notebooks/{name}" for name in lessons if name[0] != "A"],
+        "Appendices": [f"notebooks/{name}" for name in lessons if name[0] == "A"],
+        "More": [
+            "notebooks/exercises/index",
+            "notebooks/GLOSSARY",
+            "reference/index",
+            "benchmarks/RESULTS",
+            "models/README",
+            "notebooks/solutions/README",
+            "notebooks/solutions/index",
+        ],
+    }
+    for caption, pages in parts.items():
+        text += f"\n```{{toctree}}\n:caption: {caption}\n:hidden:\n\n"
+        text += "\n".join(pages) + "\n```\n"
+    return text
+
+
+def adapt_notebook(path: Path, page: str) -> nbformat.NotebookNode:
+    """Returns a notebook with the site's links; set-up and solutions are folded."""
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        solution = cell.metadata.get("nbgrader", {}).get("solution")
+        if solution:
+            marks = r"^[ \t]*### (BEGIN|END) SOLUTION\n?"
+            cell.source = re.sub(marks, "", cell.source, flags=re.MULTILINE).strip()
+        if cell.cell_type == "markdown":
+            cell.source = adapt_links(cell.source, page)
+            if solution:
+                cell.source = FOLDED % cell.source
+        elif solution or '"google.colab" in sys.modules' in cell.source:
+            hide = "hide-cell" if solution else "hide-input"
+            cell.metadata["tags"] = [*cell.metadata.get("tags", []), hide]
+    if path.parent.name == "solutions":
+        title, _, rest = notebook.cells[0].source.partition("\n")
+        title = title.replace("exercises", "solutions")
+        notebook.cells[0].source = f"{title}\n\n{WARNING % path.name}{rest}"
+    return notebook
+
+
+def reference_page(module: Path) -> str:
+    """Returns the page of a module: its lesson, equation, proofs and docstrings."""
+    source = module.read_text(encoding="utf-8")
+    lesson = re.search(r"File to edit: \.\./notebooks/(\w+)\.ipynb", source).group(1)
+    path = ROOT / "notebooks" / f"{lesson}.ipynb"
+    first = nbformat.read(path, as_version=4).cells[0].source
+    title = first.splitlines()[0].lstrip("# ")
+    lines = [f"# {module.stem}", f"Built in [{title}](../notebooks/{lesson}.ipynb)."]
+    equation = re.search(r"\$\$.+?\$\$", first, re.DOTALL)
+    if equation:
+        lines.append(equation.group(0))
+    rows = [p for p in proofs() if p["code"].startswith(f"{module.stem}.")]
+    if rows:
+        address, branch = repository()
+        lines.append("| code | symbol | equals | proved by |\n|---|---|---|---|")
+        for proof in rows:
+            file, _, function = proof["test"].partition("::")
+            test = f"[`{function.removeprefix('test_')}`]"
+            test += f"({address}/blob/{branch}/tests/{file})"
+            name = proof["code"].partition(".")[2]
+            cells = [f"`{name}`", proof["symbol"], proof["equals"], test]
+            lines[-1] += f"\n| {' | '.join(cells)} |"
+    directive = f".. automodule:: going_modular.{module.stem}\n   :members:"
+    lines.append(f"```{{eval-rst}}\n{directive}\n   :show-inheritance:\n```")
+    return "\n\n".join(lines) + "\n"
+
+
+def prepare(source: Path) -> None:
+    """Writes the pages that Sphinx reads into the folder `source`."""
+    shutil.rmtree(source, ignore_errors=True)
+    for folder in (*NOTEBOOKS, "reference", "models"):
+        (source / folder).mkdir(parents=True, exist_ok=True)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (source / "index.md").write_text(first_page(readme), encoding="utf-8")
+    shutil.copytree(ROOT / "images", source / "images")
+    shutil.copytree(ROOT / "benchmarks" / "plots", source / "benchmarks" / "plots")
+    for page in TEXTS:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        (source / page).write_text(adapt_links(text, page), encoding="utf-8")
+    for folder in NOTEBOOKS:
+        for path in notebooks_in(folder):
+            page = f"{folder}/{path.name}"
+            nbformat.write(adapt_notebook(path, page), source / page)
+    modules = sorted((ROOT / "going_modular").glob("[a-z]*.py"))
+    for module in modules:
+        text = reference_page(module)
+        (source / "reference" / f"{module.stem}.md").write_text(text, encoding="utf-8")
+    lists = {
+        "reference": (REFERENCE, modules),
+        "notebooks/exercises": (EXERCISES, notebooks_in("notebooks/exercises")),
+        "notebooks/solutions": (SOLUTIONS, notebooks_in("notebooks/solutions")),
+    }
+    for folder, (text, paths) in lists.items():
+        names = "\n".join(path.stem for path in paths)
+        (source / folder / "index.md").write_text(text % names, encoding="utf-8")
+
+
+def build(output: Path) -> Path:
+    """Builds the site; a warning of Sphinx is an error.
+
+    Args:
+        output: where the pages go; beside it `OUTPUT_source`, which Sphinx reads.
+
+    Returns:
+        The first page.
+
+    Raises:
+        subprocess.CalledProcessError: Sphinx found fault, and has printed what.
+    """
+    source = output.with_name(f"{output.name}_source")
+    prepare(source)
+    shutil.rmtree(output, ignore_errors=True)
+    sphinx = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-j", "2"]
+    subprocess.run([*sphinx, "-c", ROOT / "docs", source, output], check=True)
+    # The download buttons give the notebooks themselves, not the site's versions.
+    for folder in NOTEBOOKS:
+        for path in notebooks_in(folder):
+            shutil.copy(path, output / "_sources" / folder / path.name)
+    return output / "index.html"
+
+
+def main() -> None:
+    """Builds the site and says where it is."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=ROOT / "build" / "site")
+    start = time.perf_counter()
+    page = build(parser.parse_args().output.resolve())
+    seconds = time.perf_counter() - start
+    print(f"The site is built, in {seconds:.0f} seconds. Open this page:\n{page}")
+
+
+if __name__ == "__main__":
+    main()
