@@ -74,9 +74,10 @@ def test_an_ignored_output_is_followed_by_an_assertion(notebook):
 def test_set_up_cell_and_badge_name_the_repository(notebook):
     set_up = code_cells(notebook)[0].source
     assert set_up == code_cells(NOTEBOOKS[0])[0].source, "the set-up cell differs"
-    assert f'url = "{REPOSITORY}"' in set_up
+    assert f'url, branch = "{REPOSITORY}", ' in set_up
     short = REPOSITORY.removeprefix("https://github.com/")
-    badge = f"https://colab.research.google.com/github/{short}/blob/main/notebooks/"
+    branch = re.search(r'url, branch = "[^"]+", "([^"]+)"', set_up).group(1)
+    badge = f"https://colab.research.google.com/github/{short}/blob/{branch}/notebooks/"
     assert f"[Open in Colab]({badge}{notebook.name})" in markdown_cells(notebook)[0]
 
 
