@@ -51,8 +51,10 @@ katex_css_path = "katex/katex.min.css"
 
 html_theme = "sphinx_book_theme"
 html_static_path = ["_static"]
+html_favicon = "_static/favicon.svg"
 html_css_files = ["course.css"]
 html_js_files = ["course.js"]
+html_search_scorer = str(ROOT / "docs" / "scorer.js")
 html_use_index = html_domain_indices = False  # the search finds the same
 html_context = {"default_mode": "auto"}  # light or dark, as the reader's system is
 html_theme_options = {

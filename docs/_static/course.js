@@ -1,5 +1,5 @@
 // A page opened from a folder may not read its neighbours, so the search lists titles only.
-if (window.location.protocol === "file:" && window.DOCUMENTATION_OPTIONS) {
+if (window.location.protocol === "file:" && typeof DOCUMENTATION_OPTIONS === "object") {
   DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
 }
 
