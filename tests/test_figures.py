@@ -335,3 +335,20 @@ def test_stored_figures_are_what_the_script_draws(tmp_path: Path) -> None:
                 assert new.size == old.size, path.name
                 difference = np.asarray(new).astype(int) - np.asarray(old)
             assert np.abs(difference).mean() < 0.1, f"{path.name} is stale: {again}"
+
+
+def test_the_readme_shows_the_figures_with_their_alt_texts_and_numbers() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    alts = json.loads((ROOT / "images" / "alt_texts.json").read_text(encoding="utf-8"))
+    for name, alt in alts.items():
+        kind = "png" if name == "hero" else "svg"
+        assert f'srcset="images/{name}_dark.{kind}"' in text, name
+        assert f'<img src="images/{name}_light.{kind}" alt="{alt}">' in text, name
+    top, equal = re.search(
+        r"the 8 highest of 64 give (\d+)% \(if all were equal: ([\d.]+)%\)",
+        figure_hero.measure().caption(),
+    ).groups()
+    assert (
+        f"8 highest patches give {top} %, where equal shares would give {equal} %"
+        in text
+    )

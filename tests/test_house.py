@@ -89,6 +89,23 @@ def test_the_readme_links_to_what_exists():
         assert f"notebooks/{lesson.name}" in text, f"the README lacks {lesson.name}"
 
 
+def test_the_table_of_lessons_has_their_minutes_exercises_and_solutions():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for lesson in (ROOT / "notebooks").glob("*.ipynb"):
+        first = nbformat.read(lesson, as_version=4).cells[0].source
+        minutes = re.search(r"About (\d+) minutes", first).group(1)
+        (row,) = re.findall(rf"^\| \[[^|]*\(notebooks/{lesson.name}\).*$", text, re.M)
+        assert f"| {minutes} |" in row, lesson.name
+        for folder in ("exercises", "solutions"):
+            there = (ROOT / "notebooks" / folder / lesson.name).exists()
+            assert (f"(notebooks/{folder}/{lesson.name})" in row) == there
+
+
+def test_no_lesson_is_over_one_and_a_half_megabytes():
+    for lesson in (ROOT / "notebooks").rglob("*.ipynb"):
+        assert lesson.stat().st_size < 1.5e6, lesson.name
+
+
 def test_measured_numbers_of_the_readme_are_the_stored_ones():
     text = (ROOT / "README.md").read_text()
     stored = json.loads((ROOT / "benchmarks" / "transfer.json").read_text())
