@@ -37,7 +37,7 @@ test: $(VENV)/.author  ## check modules, lessons and proofs
 	@$(NBVAL) notebooks/*.ipynb
 
 test-slow: $(VENV)/.author  ## the checks that take minutes
-	@$(BIN)/pytest tests -m slow
+	@$(BIN)/pytest tests -m slow --durations=15
 	@$(NBVAL) notebooks/solutions
 
 export: $(VENV)/.author  ## write going_modular/ from the lessons
