@@ -60,7 +60,8 @@ def passed(task: str) -> None:
 def _last_line_of_learner(error: BaseException) -> str:
     """Names the last line that is neither torch's nor ours, with its text."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        in_cell = "ipykernel" in frame.filename or frame.filename.startswith("<ipython")
+        # Jupyter: /tmp/ipykernel_…; Colab also: /tmp/ipython-input-…; older: <ipython-…
+        in_cell = "ipykernel" in frame.filename or "ipython-input" in frame.filename
         if in_cell:
             text = linecache.getline(frame.filename, frame.lineno).strip()
             return f", in line {frame.lineno} of its cell: {text}"

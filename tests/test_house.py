@@ -63,6 +63,35 @@ def test_colab_asks_for_nothing_that_is_there():
     assert setup_colab.missing((ROOT / "requirements.txt").read_text()) == []
 
 
+def test_colab_survives_a_distribution_without_a_name(monkeypatch):
+    class Nameless:
+        metadata = {}
+
+    monkeypatch.setattr(
+        setup_colab.importlib.metadata, "distributions", lambda: [Nameless()]
+    )
+    assert setup_colab.missing("torchinfo>=1.8\n") == ["torchinfo>=1.8"]
+
+
+def test_on_colab_other_processes_find_the_course_too(monkeypatch, tmp_path):
+    """Lesson 14 starts commands in /content, where no set-up cell has run."""
+    monkeypatch.setattr(setup_colab.sysconfig, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setattr(setup_colab, "missing", lambda requirements: [])
+    setup_colab.main()
+    code = f"import site; site.addsitedir({str(tmp_path)!r}); import helper_functions"
+    code += "; print(helper_functions.__file__)"
+    words = [
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        code,
+    ]  # no packages, no folder of its own
+    said = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    # Found, and then stopped at the first package, which this bare Python lacks.
+    assert str(ROOT / "helper_functions.py") in said.stdout + said.stderr
+
+
 def test_helper_functions_stay_small():
     assert len((ROOT / "helper_functions.py").read_text().splitlines()) < 300
 
