@@ -178,6 +178,29 @@ def test_the_download_buttons_give_the_notebooks_themselves(site):
 
 
 @pytest.mark.slow
+def test_each_lesson_has_its_colab_and_download_buttons(pages, site):
+    address, branch = make_site.repository()
+    short = address.removeprefix("https://github.com/")
+    colab = f"https://colab.research.google.com/github/{short}/blob/{branch}/notebooks"
+    for lesson in LESSONS:
+        links = pages[site / "notebooks" / f"{lesson}.html"].links
+        # One is the theme's button, one the lesson's own link.
+        assert links.count(f"{colab}/{lesson}.ipynb") == 2, lesson
+        assert f"../_sources/notebooks/{lesson}.ipynb" in links
+
+
+@pytest.mark.slow
+def test_the_reference_shows_equations_signatures_and_proofs(site, browser):
+    with watched_page(browser, viewport=SCREEN) as (page, faults):
+        page.goto((site / "reference" / "class_token.html").as_uri())
+        text = page.locator("article").first.inner_text()
+        assert "ClassToken(embedding_dim=768)" in text and "ValueError" in text
+        assert "equals_a_loop" in text and "04 · The class token" in text
+        assert page.locator(".katex-display").count() == 1
+        assert not faults, "\n".join(faults[:20])
+
+
+@pytest.mark.slow
 def test_next_and_previous_lead_through_all_lessons(site, browser):
     with (
         server(site.parents[1]) as address,

@@ -142,7 +142,8 @@ class Grader:
         ]
         graded, wrong = self._run(name, notebook)
         if graded is None:
-            graded = self._without_what_ends_the_run(name, notebook, notes)
+            given = {cell.source for cell in exercise.cells}
+            graded = self._without_what_ends_the_run(name, notebook, notes, given)
         blank = {
             cell.metadata.nbgrader.grade_id: cell.source
             for cell in exercise.cells
@@ -173,10 +174,17 @@ class Grader:
             )
         return rows
 
-    def _without_what_ends_the_run(self, name, notebook, notes) -> NotebookNode | None:
-        """Leaves out one answer after the other until the rest can be graded."""
-        exercise = make_exercise(self.solutions[name])
-        given = {cell.source for cell in exercise.cells}
+    def _without_what_ends_the_run(
+        self, name: str, notebook: NotebookNode, notes: dict, given: set[str]
+    ) -> NotebookNode | None:
+        """Leaves out one answer after the other until the rest can be graded.
+
+        Args:
+            name: of the notebook.
+            notebook: as it was handed in; what is left out is replaced in it.
+            notes: remarks by task, to which this adds.
+            given: sources of the exercise's own cells, which are no answers.
+        """
         own = [
             cell
             for cell in notebook.cells
