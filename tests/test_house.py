@@ -11,6 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import results
+import run_course
 from run_course import write_page
 from set_repository import rewrite
 
@@ -217,6 +218,17 @@ def test_pages_of_a_run_link_to_pages_and_fetch_nothing(tmp_path):
     assert 'href="../notebooks/exercises/01_b.ipynb"' in page
     assert "<msub><mi>x</mi><mi>p</mi></msub>" in page and "$5" in page
     assert "<script" not in page and 'src="http' not in page
+
+
+def test_a_kernel_that_does_not_start_is_a_line_of_the_table(tmp_path, monkeypatch):
+    def execute(client):
+        raise RuntimeError("Kernel didn't respond in 180 seconds\nand more")
+
+    monkeypatch.setattr(run_course.NotebookClient, "execute", execute)
+    lesson = ROOT / "notebooks" / "04_class_token.ipynb"
+    _, result = run_course.run(lesson, tmp_path, timeout=5)
+    assert result.startswith("failed: no kernel") and "180 seconds" in result
+    assert "\n" not in result and (tmp_path / "04_class_token.html").exists()
 
 
 def test_badges_rewrite_every_address(tmp_path):

@@ -90,6 +90,7 @@ def run(path: Path, folder: Path, timeout: int) -> tuple[float, str]:
     client = NotebookClient(
         notebook,
         timeout=timeout,
+        startup_timeout=180,  # a slow machine, with its first import from a cold disk
         record_timing=False,
         # Else each kernel warns that it listens on this machine without encryption.
         extra_arguments=["--IPKernelApp.log_level=ERROR"],
@@ -104,6 +105,8 @@ def run(path: Path, folder: Path, timeout: int) -> tuple[float, str]:
         result = f"failed: a cell ran for more than {timeout} seconds"
     except DeadKernelError:
         result = "failed: the kernel died (often: not enough memory)"
+    except RuntimeError as error:
+        result = f"failed: no kernel (is 127.0.0.1 blocked?): {error}".splitlines()[0]
     seconds = time.perf_counter() - start
     nbformat.write(notebook, folder / path.name)
     write_page(notebook, folder / path.with_suffix(".html").name)
