@@ -46,7 +46,7 @@ def draw_canvases(theme: str) -> dict[str, Canvas]:
 def draw_figures(folder: Path = IMAGES) -> list[Path]:
     """Writes all figures, for light and for dark pages.
 
-    The whole model comes as SVG and PNG, the hero as PNG, the others as SVG.
+    The whole model comes as SVG and PNG, the hero as JPEG, the others as SVG.
 
     Args:
         folder: where to write; it must exist.
@@ -66,7 +66,7 @@ def draw_figures(folder: Path = IMAGES) -> list[Path]:
         canvases = draw_canvases(theme)
         for name, (title, _) in FIGURES.items():
             written.append(canvases[name].save(folder / f"{name}_{theme}.svg", title))
-        written.append(save_hero(canvases["hero"], folder / f"hero_{theme}.png"))
+        written.append(save_hero(canvases["hero"], folder / f"hero_{theme}.jpg"))
     return written
 
 

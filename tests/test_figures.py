@@ -319,12 +319,12 @@ def test_stored_figures_are_what_the_script_draws(tmp_path: Path) -> None:
     written = draw_figures.draw_figures(tmp_path)
     expected = [f"model_{theme}.{kind}" for theme in THEMES for kind in ("png", "svg")]
     for name in NAMES:
-        kind = "png" if name == "hero" else "svg"
+        kind = "jpg" if name == "hero" else "svg"
         expected += [f"{name}_{theme}.{kind}" for theme in THEMES]
     assert sorted(path.name for path in written) == sorted(expected)
     for path in written:
         stored = ROOT / "images" / path.name
-        limit = 500_000 if "hero" in path.name else 200_000
+        limit = 200_000
         assert stored.stat().st_size < limit, path.name
         again = "run python images/draw_figures.py"
         if path.suffix == ".svg":
@@ -341,7 +341,7 @@ def test_the_readme_shows_the_figures_with_their_alt_texts_and_numbers() -> None
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     alts = json.loads((ROOT / "images" / "alt_texts.json").read_text(encoding="utf-8"))
     for name, alt in alts.items():
-        kind = "png" if name == "hero" else "svg"
+        kind = "jpg" if name == "hero" else "svg"
         assert f'srcset="images/{name}_dark.{kind}"' in text, name
         assert f'<img src="images/{name}_light.{kind}" alt="{alt}">' in text, name
     top, equal = re.search(

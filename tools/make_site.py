@@ -107,7 +107,7 @@ def adapt_links(text: str, page: str) -> str:
             new = relative("index.md", page)
         elif path.endswith(".ipynb") or path in TEXTS:
             new = relative(path, page)
-        elif path.endswith((".png", ".svg")):
+        elif path.endswith((".png", ".jpg", ".svg")):
             new = target
         else:
             new = f"{address}/blob/{branch}/{path}"
