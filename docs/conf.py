@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -12,8 +12,11 @@ from sphinx.application import Sphinx
 
 ROOT = Path(__file__).resolve().parent.parent
 METADATA = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-URLS = METADATA["project"]["urls"]
-BRANCH = re.search(r"/blob/([^/]+)/notebooks/", URLS["Colab"]).group(1)
+sys.path.insert(0, str(ROOT / "tools"))
+
+from make_site import repository  # noqa: E402
+
+REPOSITORY, BRANCH = repository()
 
 project = "The Vision Transformer"
 html_title = "The Vision Transformer, one equation at a time"
@@ -60,7 +63,7 @@ html_context = {"default_mode": "auto"}  # light or dark, as the reader's system
 html_theme_options = {
     "navbar_start": [],  # the sidebar holds the search
     "navbar_persistent": [],
-    "repository_url": URLS["Repository"],
+    "repository_url": REPOSITORY,
     "repository_branch": BRANCH,
     "repository_provider": "github",
     "path_to_docs": "",

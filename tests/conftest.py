@@ -11,3 +11,12 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, for the tests of the site and of JupyterLab."""
+    from browsing import chromium  # only these two need Playwright
+
+    with chromium() as browser:
+        yield browser

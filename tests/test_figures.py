@@ -324,8 +324,7 @@ def test_stored_figures_are_what_the_script_draws(tmp_path: Path) -> None:
     assert sorted(path.name for path in written) == sorted(expected)
     for path in written:
         stored = ROOT / "images" / path.name
-        limit = 200_000
-        assert stored.stat().st_size < limit, path.name
+        assert stored.stat().st_size < 200_000, path.name
         again = "run python images/draw_figures.py"
         if path.suffix == ".svg":
             same = path.read_text("utf-8") == stored.read_text("utf-8")

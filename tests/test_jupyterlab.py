@@ -14,7 +14,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from browsing import chromium, watched_page
+from browsing import watched_page
 
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = ["04_class_token", "06_self_attention", "13_predictions_and_attention"]
@@ -79,12 +79,6 @@ def jupyterlab(folder):
 def address(tmp_path_factory):
     with jupyterlab(tmp_path_factory.mktemp("lab")) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
 
 
 def in_lesson(lesson, kind):

@@ -10,7 +10,7 @@ import axe_playwright_python
 import make_site
 import nbformat
 import pytest
-from browsing import chromium, server, watched_page
+from browsing import server, watched_page
 
 ROOT = Path(__file__).resolve().parent.parent
 AXE_SCRIPT = Path(axe_playwright_python.__file__).with_name("axe.min.js")
@@ -80,12 +80,6 @@ def site(tmp_path_factory):
     make_site.build(output)  # a warning is an error
     assert time.perf_counter() - start < 180
     return output
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
 
 
 class _Page(HTMLParser):

@@ -7,11 +7,13 @@ import shutil
 import subprocess
 import sys
 import time
-import tomllib
+from functools import cache
 from pathlib import Path
 
 import nbformat
-from write_ledger import proofs
+from run_course import title
+from set_repository import address_of
+from write_ledger import link_to_test, proofs
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ("notebooks", "notebooks/exercises", "notebooks/solutions")
@@ -72,12 +74,11 @@ def notebooks_in(folder: str) -> list[Path]:
     return sorted((ROOT / folder).glob("*.ipynb"))
 
 
+@cache  # every cell with a link asks
 def repository() -> tuple[str, str]:
     """Returns the address of the repository and its branch, from pyproject.toml."""
-    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    urls = tomllib.loads(text)["project"]["urls"]
-    branch = re.search(r"/blob/([^/]+)/notebooks/", urls["Colab"]).group(1)
-    return urls["Repository"], branch
+    name, branch = address_of(ROOT)
+    return f"https://github.com/{name}", branch
 
 
 def relative(target: str, page: str) -> str:
@@ -175,9 +176,9 @@ def adapt_notebook(path: Path, page: str) -> nbformat.NotebookNode:
             hide = "hide-cell" if solution else "hide-input"
             cell.metadata["tags"] = [*cell.metadata.get("tags", []), hide]
     if path.parent.name == "solutions":
-        title, _, rest = notebook.cells[0].source.partition("\n")
-        title = title.replace("exercises", "solutions")
-        notebook.cells[0].source = f"{title}\n\n{WARNING % path.name}{rest}"
+        head, _, rest = notebook.cells[0].source.partition("\n")
+        head = head.replace("exercises", "solutions")
+        notebook.cells[0].source = f"{head}\n\n{WARNING % path.name}{rest}"
     return notebook
 
 
@@ -187,8 +188,8 @@ def reference_page(module: Path) -> str:
     lesson = re.search(r"File to edit: \.\./notebooks/(\w+)\.ipynb", source).group(1)
     path = ROOT / "notebooks" / f"{lesson}.ipynb"
     first = nbformat.read(path, as_version=4).cells[0].source
-    title = first.splitlines()[0].lstrip("# ")
-    lines = [f"# {module.stem}", f"Built in [{title}](../notebooks/{lesson}.ipynb)."]
+    built = f"Built in [{title(path)}](../notebooks/{lesson}.ipynb)."
+    lines = [f"# {module.stem}", built]
     equation = re.search(r"\$\$.+?\$\$", first, re.DOTALL)
     if equation:
         lines.append(equation.group(0))
@@ -197,9 +198,7 @@ def reference_page(module: Path) -> str:
         address, branch = repository()
         lines.append("| code | symbol | equals | proved by |\n|---|---|---|---|")
         for proof in rows:
-            file, _, function = proof["test"].partition("::")
-            test = f"[`{function.removeprefix('test_')}`]"
-            test += f"({address}/blob/{branch}/tests/{file})"
+            test = link_to_test(proof, f"{address}/blob/{branch}/tests")
             name = proof["code"].partition(".")[2]
             cells = [f"`{name}`", proof["symbol"], proof["equals"], test]
             lines[-1] += f"\n| {' | '.join(cells)} |"

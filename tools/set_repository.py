@@ -7,6 +7,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def address_of(root: Path) -> tuple[str, str]:
+    """Returns owner/name and branch, as pyproject.toml names them now."""
+    metadata = (root / "pyproject.toml").read_text(encoding="utf-8")
+    colab = r'Colab = "[^"]*/github/([^/]+/[^/]+)/blob/([^/]+)/'
+    return re.search(colab, metadata).groups()
+
+
 def rewrite(root: Path, repository: str, branch: str = "main") -> list[Path]:
     """Replaces the address that pyproject.toml names now, and returns the files.
 
@@ -18,9 +25,7 @@ def rewrite(root: Path, repository: str, branch: str = "main") -> list[Path]:
         raise ValueError(f"expected the repository as owner/name, got {repository!r}")
     if not re.fullmatch(r"[\w.-]+", branch):
         raise ValueError(f"expected a branch without slashes, got {branch!r}")
-    metadata = (root / "pyproject.toml").read_text(encoding="utf-8")
-    colab = r'Colab = "[^"]*/github/([^/]+/[^/]+)/blob/([^/]+)/'
-    now, branch_now = re.search(colab, metadata).groups()
+    now, branch_now = address_of(root)
     places = [root / "pyproject.toml", root / "README.md"]
     places += sorted((root / "notebooks").rglob("*.ipynb"))
     # The host in front keeps the name from matching by chance. The branch follows in

@@ -19,6 +19,12 @@ def lesson_of(proof: dict[str, str]) -> Path:
     return path
 
 
+def link_to_test(proof: dict[str, str], folder: str) -> str:
+    """A row's test by its name, as a markdown link into the folder of the tests."""
+    file, _, function = proof["test"].partition("::")
+    return f"[`{function.removeprefix('test_')}`]({folder}/{file})"
+
+
 def table() -> str:
     """The ledger as a markdown table with links to lesson, module and test."""
     lines = ["| equation | symbol | class or function | lesson | equals | test |"]
@@ -27,8 +33,7 @@ def table() -> str:
         module, _, name = proof["code"].partition(".")
         code = f"[`{name}`](going_modular/{module}.py)" if module else "by hand"
         lesson = f"[{proof['lesson']}](notebooks/{lesson_of(proof).name})"
-        file, _, function = proof["test"].partition("::")
-        test = f"[`{function.removeprefix('test_')}`](tests/{file})"
+        test = link_to_test(proof, "tests")
         cells = [
             proof["equation"],
             proof["symbol"],
