@@ -45,7 +45,13 @@ def process_group(device: torch.device | str = "cpu") -> Iterator[torch.device]:
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    store, rank, size = next(dist.rendezvous("env://"))
+    if os.environ["LOCAL_WORLD_SIZE"] == os.environ["WORLD_SIZE"]:  # one machine
+        # When torchrun starts the processes anew, its store still holds the addresses
+        # of those that are gone. So each attempt writes under a number of its own.
+        store = dist.PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size)
     yield device
     # Not after an error: the others wait for this process, and would for ever.
     dist.destroy_process_group()
