@@ -107,7 +107,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "sources", nargs="*", help="files, folders, addresses; none: some test pictures"
     )
     add(
-        "--checkpoint", help="of a run; None: runs/train, if there, or the course's own"
+        "--checkpoint",
+        help="of a run, or its folder; None: runs/train, or the course's",
     )
     add("--top", type=int, default=3, help="classes named for each picture")
     add("--json", action="store_true", help="one JSON object a line")
@@ -131,6 +132,9 @@ def run(args: argparse.Namespace) -> int:
     """Prints an answer for each picture and returns how many could not be read."""
     own = Path("runs/train/model.safetensors")
     chosen = args.checkpoint or (own if own.is_file() else shipped_checkpoint())
+    chosen = Path(chosen)
+    if chosen.is_dir():  # of a run
+        chosen /= "model.safetensors"
     model, about = load_checkpoint(chosen)
     names = about["class_names"]
     print(f"{chosen}: {len(names)} classes", file=sys.stderr)
@@ -158,6 +162,8 @@ def run(args: argparse.Namespace) -> int:
                 if several:
                     path = path.with_name(f"{path.stem}-{seen}{path.suffix}")
                 draw_attention(model, source, path)
+                meaning = "the brighter, the more of a patch reaches the class token"
+                print(f"{path}: {meaning}", file=sys.stderr)
         if args.json:
             print(json.dumps(line), flush=True)
     if not seen:

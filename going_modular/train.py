@@ -128,7 +128,7 @@ def run(args: Namespace, device: torch.device, progress: Progress) -> None:
     steps = args.epochs * math.ceil(len(train_loader) / args.accumulate)
     whole = WholeModel(model)
     loss_fn, amp = nn.CrossEntropyLoss(), torch.bfloat16 if args.amp == "bf16" else None
-    train(
+    results = train(
         model,
         train_loader,
         test_loader,
@@ -157,7 +157,11 @@ def run(args: Namespace, device: torch.device, progress: Progress) -> None:
         path = args.output / "model.safetensors"
         save_checkpoint(plain, path, config, classes, preprocessing, **facts)
         baseline = counts.max().item() / counts.sum().item()
-        say(f"test accuracy {accuracy:.1%}, one answer for all {baseline:.1%}: {path}")
+        best = max(zip(results["val_acc"], range(1, args.epochs + 1), strict=True))
+        say(
+            f"test accuracy {accuracy:.1%} (epoch {best[1]}, the best on validation), "
+            f"one answer for all {baseline:.1%}: {path}"
+        )
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -231,6 +231,19 @@ def test_a_kernel_that_does_not_start_is_a_line_of_the_table(tmp_path, monkeypat
     assert "\n" not in result and (tmp_path / "04_class_token.html").exists()
 
 
+def test_the_page_of_a_run_keeps_the_lessons_of_earlier_ones(tmp_path):
+    for name in ("04_class_token", "08_mlp"):
+        lesson = (ROOT / "notebooks" / f"{name}.ipynb").read_bytes()
+        (tmp_path / f"{name}.ipynb").write_bytes(lesson)
+    run_course.write_index(tmp_path, {"08_mlp": [3.0, "failed: a < b"]})
+    run_course.write_index(tmp_path, {"04_class_token": [2.0, "ok"]})
+    page = run_course.write_index(tmp_path, {"08_mlp": [1.25, "ok"]}).read_text()
+    assert page.index('href="04_class_token.html"') < page.index('href="08_mlp.html"')
+    assert page.count("<td>ok</td>") == 2 and ">1.2<" in page and "failed" not in page
+    (tmp_path / "08_mlp.ipynb").unlink()  # a lesson that is no more
+    assert "08_mlp" not in run_course.write_index(tmp_path, {}).read_text()
+
+
 def test_badges_rewrite_every_address(tmp_path):
     (tmp_path / "notebooks").mkdir()
     for name in ("pyproject.toml", "README.md", "notebooks/04_class_token.ipynb"):

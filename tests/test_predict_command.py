@@ -1,6 +1,7 @@
 """Lesson 14: `python -m going_modular.predict` answers each picture, or says why."""
 
 import json
+import shutil
 import subprocess
 import weakref
 
@@ -10,7 +11,7 @@ import torch
 from commands import command, environment, run
 from PIL import Image
 
-from going_modular.checkpoint import load_checkpoint
+from going_modular.checkpoint import load_checkpoint, shipped_checkpoint
 from going_modular.predict import (
     draw_attention,
     list_sources,
@@ -141,9 +142,23 @@ def test_the_last_run_is_the_default(monkeypatch, tmp_path, capsys):
     assert "runs/train/model.safetensors is no checkpoint" in capsys.readouterr().err
 
 
+def test_the_folder_of_a_run_is_enough(tmp_path, capsys):
+    shutil.copy(shipped_checkpoint(), tmp_path / "model.safetensors")
+    picture = str(draw(tmp_path / "one.png"))
+    assert main([picture, "--checkpoint", str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    assert f"{tmp_path}/model.safetensors: 98 classes" in said.err
+    assert main([picture]) == 0
+    assert capsys.readouterr().out == said.out
+    (tmp_path / "model.safetensors").unlink()
+    assert main([picture, "--checkpoint", str(tmp_path)]) == 1
+    assert f"{tmp_path}/model.safetensors is not a file" in capsys.readouterr().err
+
+
 def test_attention_of_one_and_of_several(mixed, tmp_path, capsys):
     picture = mixed / "part 0" / "0.png"
     assert main([str(picture), "--attention", str(tmp_path / "map.png")]) == 0
+    assert f"{tmp_path / 'map.png'}: the brighter" in capsys.readouterr().err
     with Image.open(tmp_path / "map.png") as drawn:
         assert drawn.size == (512, 256)
     main([str(mixed / "part 0"), "--attention", str(tmp_path / "all.png")])

@@ -97,6 +97,9 @@ def test_what_a_run_leaves_behind(uninterrupted):
     ]
     assert "\r" not in said  # no progress bar in a log
     assert lines[-1].startswith("test accuracy") and "one answer for all" in lines[-1]
+    best = max(history["val_acc"])
+    epoch = 3 - history["val_acc"][::-1].index(best)  # of equal ones the last
+    assert f"(epoch {epoch}, the best on validation)" in lines[-1]
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import argparse
 import html
+import json
 import os
 import re
 import sys
@@ -113,6 +114,33 @@ def run(path: Path, folder: Path, timeout: int) -> tuple[float, str]:
     return seconds, result
 
 
+def write_index(folder: Path, results: dict[str, list]) -> Path:
+    """Writes the page that lists the lessons, with those of earlier calls.
+
+    Args:
+        results: by a lesson's name its seconds, and "ok" or what failed.
+    """
+    kept = folder / "results.json"
+    if kept.is_file():
+        results = json.loads(kept.read_text(encoding="utf-8")) | results
+    lessons = {path.stem: path for path in sorted(folder.glob("*.ipynb"))}
+    results = {name: results[name] for name in lessons if name in results}
+    kept.write_text(json.dumps(results, indent=1), encoding="utf-8")
+    rows = []
+    for name, (seconds, result) in results.items():
+        link = f'<a href="{name}.html">{html.escape(title(lessons[name]))}</a>'
+        rows.append(
+            f'<tr><td>{link}</td><td class="number">{seconds:.1f}</td>'
+            f"<td>{html.escape(result)}</td></tr>"
+        )
+    glossary = (ROOT / "notebooks" / "GLOSSARY.md").read_text(encoding="utf-8")
+    page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(glossary)])
+    write_page(page, folder / "GLOSSARY.html")
+    index = folder / "index.html"
+    index.write_text(PAGE.format(rows="\n".join(rows)), encoding="utf-8")
+    return index
+
+
 def main() -> int:
     """Runs the lessons that were named, or all, and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -137,21 +165,12 @@ def main() -> int:
 
     width = max(len(path.stem) for path in paths)
     print(f"{'lesson':{width}}  seconds  result")
-    rows, failed = [], 0
+    failed = 0
     for path in paths:
         seconds, result = run(path, arguments.build, arguments.timeout)
         failed += result != "ok"
         print(f"{path.stem:{width}}  {seconds:7.1f}  {result}", flush=True)
-        link = f'<a href="{path.stem}.html">{html.escape(title(path))}</a>'
-        rows.append(
-            f'<tr><td>{link}</td><td class="number">{seconds:.1f}</td>'
-            f"<td>{html.escape(result)}</td></tr>"
-        )
-    glossary = (ROOT / "notebooks" / "GLOSSARY.md").read_text(encoding="utf-8")
-    page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(glossary)])
-    write_page(page, arguments.build / "GLOSSARY.html")
-    index = arguments.build / "index.html"
-    index.write_text(PAGE.format(rows="\n".join(rows)), encoding="utf-8")
+        index = write_index(arguments.build, {path.stem: [seconds, result]})
     print(
         f"\n{len(paths) - failed} of {len(paths)} lessons ran. Open this page:\n{index}"
     )
