@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from numbers import Real
 
 import torch
 from torch import nn
@@ -26,6 +27,10 @@ SHOWN_ONLY = (
 CHANGED = (
     "your code changes the tensor that it was given (an operation in place, such as "
     "`+=`, or one that ends in `_`). Whoever called it still needs that tensor."
+)
+IN_PLACE = (
+    "an operation in place (such as `+=`) overwrites a tensor that the backward pass "
+    "still needs. Make a new one: `z = z + …`."
 )
 NO_RETURN = "your code gives back None. Is a `return` missing?"
 NOT_WRITTEN = (
@@ -140,7 +145,8 @@ def with_parameters(module: nn.Module, *names: str, inputs: int = 1) -> Callable
     Raises:
         Hint: the module has not these parameters.
     """
-    have = dict(module.named_parameters())
+    # A layer that is kept under two names is found under both.
+    have = dict(module.named_parameters(remove_duplicate=False))
     for name in names:
         listed = ", ".join(have) or "none"
         hint(
@@ -157,6 +163,7 @@ def with_parameters(module: nn.Module, *names: str, inputs: int = 1) -> Callable
         values = dict(zip(names, arguments[inputs:], strict=True))
         return torch.func.functional_call(module, values, arguments[:inputs])
 
+    call.inputs = inputs
     return call
 
 
@@ -233,7 +240,7 @@ def _check_kind(ours, theirs, shown: str) -> None:
             _check_kind(a, b, shown)
         return
     if not isinstance(theirs, torch.Tensor):
-        number = isinstance(ours, int | float) and not isinstance(ours, bool)
+        number = isinstance(ours, Real) and not isinstance(ours, bool)  # also numpy's
         if isinstance(theirs, int | float) and not isinstance(theirs, bool):
             hint(number, f"for {shown} it gives {_kind(ours)}, expected a number")
         return
@@ -319,7 +326,8 @@ def compare(
         right = _call(solution, _copies(theirs))
         with learners_code(partial(_known, given, mistakes or {}), was_right):
             ours = _call(answer, handed)
-        shown = _show(given)
+        # Parameters are no inputs to whoever wrote the module.
+        shown = _show(given[: getattr(answer, "inputs", len(given))])
         for before, after in zip(given, handed, strict=True):
             if isinstance(before, torch.Tensor):
                 hint(torch.equal(before, after.detach()), CHANGED)
@@ -357,7 +365,8 @@ def _same(ours, value, tolerance: float) -> bool:
 
 def _compare_gradients(ours, right, mine, theirs, tolerance) -> None:
     expected = _gradients(right, theirs)
-    found = _gradients(ours, mine)
+    with learners_code(lambda error: IN_PLACE if "inplace" in str(error) else ""):
+        found = _gradients(ours, mine)
     for a, b in zip(found, expected, strict=True):
         if b is None:
             continue

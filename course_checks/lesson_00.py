@@ -1,6 +1,8 @@
 """Checks of the exercises of lesson 00: sizes, shapes and tables of a paper."""
 
 from collections.abc import Callable
+from functools import partial
+from numbers import Integral
 
 from torch.torch_version import TorchVersion
 
@@ -25,7 +27,8 @@ HEAD_MISTAKES = {
     "that is the width inside the MLP shared out. Heads share the token, D numbers.": (
         lambda v: v.mlp_size // v.num_heads
     ),
-    "the division is the wrong way round: there are fewer heads than numbers.": (
+    "0 comes of a division the wrong way round (there are fewer heads than numbers), "
+    "and of `%`, which gives what is left over.": (
         lambda v: v.num_heads // v.embedding_dim
     ),
     "more heads do not make a token longer: share D out, do not multiply it.": (
@@ -181,7 +184,7 @@ def _check_shape(key: str, found, case: tuple, was_right: int) -> None:
         f"the shape of {key!r} is {found!r}; expected a tuple, such as (2, 3, 4)",
     )
     hint(
-        all(isinstance(size, int) for size in found),
+        all(isinstance(size, Integral) for size in found),
         f"the shape of {key!r} is {tuple(found)}. Sizes are whole numbers: divide with "
         "`//`; `/` gives a float.",
     )
@@ -305,16 +308,20 @@ def check_is_at_least(answer: Callable) -> None:
     """
     plain = [(v, v, m) for v in RELEASES for m in MINIMA]
     with_ending = [(v + end, v, m) for v in RELEASES for m in MINIMA for end in ENDINGS]
-    _compare_versions(answer, plain, VERSION_MISTAKES)
-    _compare_versions(answer, with_ending, ENDING_MISTAKES)
+    advice = "Compare the numbers between the dots, the first one first."
+    _compare_versions(answer, plain, VERSION_MISTAKES, advice)
+    advice = "Without an ending you are right: take nothing from the ending."
+    _compare_versions(answer, with_ending, ENDING_MISTAKES, advice)
     passed("mended: versions compared number by number")
 
 
-def _compare_versions(answer: Callable, cases: list, mistakes: list) -> None:
+def _compare_versions(
+    answer: Callable, cases: list, mistakes: list, advice: str
+) -> None:
     found = []
     for version, _, minimum in cases:
         call = f"is_at_least({version!r}, {minimum!r})"
-        with learners_code(lambda error, call=call: _unreadable(error, call)):
+        with learners_code(partial(_unreadable, call=call)):
             value = answer(version, minimum)
         hint(
             isinstance(value, bool),
@@ -334,16 +341,20 @@ def _compare_versions(answer: Callable, cases: list, mistakes: list) -> None:
     version, _, minimum = cases[first]
     raise Hint(
         f"is_at_least({version!r}, {minimum!r}) gives {found[first]}, expected "
-        f"{right[first]}. Compare the numbers between the dots, the first one first."
+        f"{right[first]}. {advice}"
     )
 
 
 def _unreadable(error: Exception, call: str) -> str:
-    """The hint for a part of a version that int() or float() refuses."""
-    if isinstance(error, ValueError) and "invalid literal" in str(error):
+    """The hint for a version, or a part of one, that cannot be read."""
+    if isinstance(error, ValueError) and str(error).endswith(": ''"):
+        ending = "no number stands where your code cuts one out; cut at the dots"
+    elif isinstance(error, ValueError) and "invalid literal" in str(error):
         ending = "what follows the third number has to be cut off first"
     elif isinstance(error, ValueError) and "convert string to float" in str(error):
         ending = "a version is not a decimal number"
+    elif isinstance(error, AttributeError) and "NoneType" in str(error):
+        ending = "your pattern finds nothing in one of the two"
     else:
         return ""
     return f"{call} stops with {type(error).__name__}, {error}: {ending}."

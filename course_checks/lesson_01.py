@@ -4,6 +4,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -47,7 +48,10 @@ def _check_padded(found, pixels: np.ndarray, was_right: int) -> None:
     height, width, _ = pixels.shape
     side = max(width, height)
     shown = f"a picture {width} wide and {height} high"
-    hint(found is not None, NO_RETURN)
+    hint(
+        found is not None,
+        f"{NO_RETURN} (`paste` changes the square, and gives back None itself.)",
+    )
     hint(
         isinstance(found, Image.Image),
         f"it gives a {type(found).__name__}, expected a picture of PIL",
@@ -347,7 +351,7 @@ def check_seed_all(answer: Callable) -> None:
 
 def _check_seeds(answer: Callable) -> None:
     drawn = {}
-    for seed in (7, 7, 0, 2**32 - 1, 7, 0, 8):
+    for seed in (7, 7, 0, 2**32 - 1, 0, 7, 2**31, 8):  # 0 after two other seeds
         with learners_code(was_right=len(drawn)):
             answer(seed)
         numbers = _random_numbers()
@@ -356,10 +360,10 @@ def _check_seeds(answer: Callable) -> None:
         names = ", ".join(f"`{name}`" for name in changed)
         hint(
             not changed,
-            f"after the same seed the numbers of {names} differ from those before. "
-            "Each of the three has a generator of its own, which all code shares: that "
-            "one needs the seed. A new one (`default_rng`, `random.Random`, "
-            "`torch.Generator`) leaves it as it was.",
+            f"after the same seed, {seed}, the numbers of {names} differ from those "
+            "before. Each of the three has a generator of its own, which all code "
+            "shares: that one needs the seed. A new one (`default_rng`, "
+            "`random.Random`, `torch.Generator`) leaves it as it was.",
         )
     for name in ("random", "np.random", "torch"):
         different = {tuple(numbers[name]) for numbers in drawn.values()}
@@ -399,7 +403,7 @@ class _SlowPictures(Dataset):
         if worker is None and done % len(self) == 0:
             self.began = time.perf_counter()
         # The last two pictures, a batch of their own, take as long as the other eight.
-        share = 1 / 10 if worker else 1 / 4 if done % len(self) >= 8 else 1 / 16
+        share = 1 / 60 if worker else 1 / 4 if done % len(self) >= 8 else 1 / 16
         time.sleep(share * self.waits[min(done // len(self), len(self.waits) - 1)])
         if worker is None and done % len(self) == len(self) - 1:
             self.seconds.append(time.perf_counter() - self.began)
@@ -418,24 +422,31 @@ def check_measure_loading(answer: Callable) -> None:
     Raises:
         Hint: it is not right yet.
     """
-    # Far apart: on a busy machine the shortest pass takes three times what it should.
-    slow = _SlowPictures(0.6, 0.15, 0.01)
+    # Far apart, for a busy machine makes short passes longer. The one in the middle of
+    # the sorted five is neither the first nor the third nor the last.
+    slow = _SlowPictures(0.8, 0.15, 0.01, 0.5, 0.05)
     with learners_code():
-        found = answer(slow, (0,), 3)
+        found = answer(slow, (0,), 5)
     _check_keys(found, (0,))
-    _check_passes(slow, 3)
+    _check_passes(slow, 5)
     _check_seconds(found[0], slow.seconds)
-    both = _SlowPictures(0.15)
+    both = _SlowPictures(1.0)  # a worker takes 17 ms for a picture
     with learners_code(was_right=1):
         found = answer(both, (2, 0), 1)
     _check_keys(found, (0, 2))
     _check_workers(both)
     hint(
         found[0] > 0.9 * both.seconds[0],
-        f"a single pass took {both.seconds[0]:.3f} s, and it gives {found[0]:.3f} s.",
+        f"without workers a single pass took {both.seconds[0]:.3f} s, and it gives "
+        f"{found[0]:.3f} s. Does each number of workers have seconds of its own?",
     )
     hint(
-        found[2] > 0.1,  # one of the workers waits 8 times 15 ms
+        found[0] != found[2],
+        f"both numbers of workers have the same seconds, {found[0]:.3f}: is one list "
+        "shared, or the last one taken for all?",
+    )
+    hint(
+        found[2] > 0.1,  # one of the workers waits 8 times 17 ms
         f"with 2 workers a pass takes {found[2]:.3f} s, less than the worker with most "
         "pictures needs: does the clock stop too soon?",
     )
@@ -486,7 +497,8 @@ def _check_passes(slow: _SlowPictures, repeats: int) -> None:
 
 def _check_seconds(found: float, passes: list[float]) -> None:
     """Looks which number of the passes was given back; a busy machine slows all."""
-    low, middle, high = sorted(passes)
+    low, middle, high = min(passes), statistics.median(passes), max(passes)
+    number = {seconds: f"number {i} of 5" for i, seconds in enumerate(passes, 1)}
     hint(
         found < 100 * low + high,
         "these are milliseconds, or more; give seconds.",
@@ -498,14 +510,21 @@ def _check_seconds(found: float, passes: list[float]) -> None:
         "waiting.)",
     )
     candidates = {
-        "the longest or first pass": high,
-        "the shortest or last pass": low,
+        f"the longest pass, {number[high]}": high,
+        f"the shortest pass, {number[low]}": low,
         "the sum of the passes": sum(passes),
+        "counted from the start of the first pass (start the clock again for each)": (
+            statistics.median(accumulate(passes))
+        ),
         "the mean of the passes, which one slow pass moves": statistics.mean(passes),
         "": middle,
     }
     nearest = min(candidates, key=lambda name: abs(np.log(candidates[name] / found)))
-    hint(not nearest, f"this is {nearest}. Give the median, the one in the middle.")
+    hint(
+        not nearest,
+        f"this is {nearest}. Give the median, the one in the middle once they are "
+        "sorted.",
+    )
     hint(
         found > 0.8 * middle,
         f"it gives {found:.3f} s where the pass in the middle took {middle:.3f} s: "

@@ -8,6 +8,7 @@ from course_checks.hints import (
     NO_RETURN,
     Hint,
     compare,
+    equal,
     hint,
     is_a_function,
     passed,
@@ -25,6 +26,10 @@ def _count(height: int, width: int, patch_size: int, step: int) -> int:
 
 
 COUNTS = {
+    "a patch that ends at the last pixel fits, too, and is left out. (`range` stops "
+    "before its end.)": (
+        lambda h, w, p, s: len(range(0, h - p, s)) * len(range(0, w - p, s))
+    ),
     "these are the steps from one patch to the next. Along a side there is one patch "
     "more than steps: the first stands at pixel 0.": (
         lambda h, w, p, s: _steps(h, p, s) * _steps(w, p, s)
@@ -42,7 +47,8 @@ COUNTS = {
     "the counts of both sides are added. Patches stand in a grid: each row has as many "
     "as there are columns.": (lambda h, w, p, s: _steps(h, p, s) + _steps(w, p, s) + 2),
     "patch size and step are swapped.": lambda h, w, p, s: _count(h, w, s, p),
-    "a last patch that does not fit wholly is counted, too. Round down, not up.": (
+    "along each side there is one patch too many: one that does not fit wholly, if you "
+    "round up. Round down.": (
         lambda h, w, p, s: (-(-(h - p) // s) + 1) * (-(-(w - p) // s) + 1)
     ),
     "round down along each side, before you multiply.": (
@@ -173,6 +179,19 @@ WHOLE_NUMBERS = (
 )
 
 
+def _any_dtype(answer):
+    """The answer, with a hint where it uses a tool that refuses whole numbers."""
+
+    def call(*given):
+        try:
+            return answer(*given)
+        except NotImplementedError as error:  # torch's, or that of an empty task
+            hint("im2col" not in str(error), WHOLE_NUMBERS)
+            raise
+
+    return call
+
+
 def _random_pictures(sizes: list[tuple]) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(2)
     return [torch.rand(size, generator=generator) for size in sizes]
@@ -187,16 +206,20 @@ def check_overlapping_patches(answer) -> None:
     is_a_function(answer, "overlapping_patches")
 
     def call(images, patch_size, step):
-        try:
-            patches = answer(images, patch_size, step)
-        except NotImplementedError as error:  # torch's, or that of an empty task
-            hint("im2col" not in str(error), WHOLE_NUMBERS)
-            raise
+        patches = _any_dtype(answer)(images, patch_size, step)
         if isinstance(patches, torch.Tensor):
             hint(
                 patches.dtype == images.dtype,
                 f"the pictures are {images.dtype}, the patches {patches.dtype}. To cut "
                 "does not change a number: leave the dtype as it is.",
+            )
+            right = _cut(images, patch_size, step)
+            hint(
+                torch.equal(patches, right)
+                or not images.is_floating_point()
+                or not equal(patches, right, 1e-2),
+                f"the patches are {images.dtype} again, and their last digits are "
+                "lost: which dtype do they have on the way?",
             )
         return patches
 
@@ -208,7 +231,7 @@ def check_overlapping_patches(answer) -> None:
         (gaps, 2, 5),  # a step longer than a patch leaves gaps
         (apart, 4, 4),  # no overlap, as in the lesson
         (numbered.to(torch.uint8).view(1, 2, 8, 9), 4, 2),
-        (small.double(), 5, 1),
+        (small.double() / 3, 5, 1),  # more digits than another dtype keeps
     ]
     advice = "Write down the shape after each step: which axes are flattened together?"
     compare(call, _cut, inputs, OVERLAPS, advice=advice)
@@ -272,7 +295,8 @@ def check_mended_grid(answer) -> None:
     )
     rows = torch.arange(8).view(1, 1, 8, 1).expand(1, 1, 8, 12)  # the one shown
     inputs = [(a, 4), (b, 3), (c, 2), (d, 3), (rows, 4)]
-    compare(answer, lambda x, p: _windows(x, p, p), inputs, GRIDS, advice=TRY)
+    cut = _any_dtype(answer)
+    compare(cut, lambda x, p: _windows(x, p, p), inputs, GRIDS, advice=TRY)
     passed("mended: each patch is a square of the picture")
 
 
@@ -341,9 +365,9 @@ def check_variance_shares(answer) -> None:
     def call(picture, patch_size):
         found = answer(picture.detach(), patch_size)
         hint(found is not None, NO_RETURN)
-        several = isinstance(found, torch.Tensor) and found.ndim == 1
+        several = getattr(found, "ndim", 0) == 1  # a tensor or an array
         pair = (several or isinstance(found, tuple | list)) and len(found) == 2
-        hint(pair, TWO)
+        hint(pair and not any(isinstance(share, str) for share in found), TWO)
         try:
             return tuple(float(share) for share in found)
         except (TypeError, ValueError, RuntimeError):

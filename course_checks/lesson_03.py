@@ -6,10 +6,13 @@ import time
 import timeit
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from statistics import fmean
+from types import FunctionType
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from course_checks.hints import (
     NO_RETURN,
@@ -235,6 +238,26 @@ LINEAR = {
 } | MAPS_TO_TOKENS
 
 
+NO_CONVOLUTION = (
+    "there is a convolution in your class. Cut with `patchify`, and multiply with an "
+    "nn.Linear."
+)
+
+
+class _NoConvolution(TorchFunctionMode):
+    """Refuses convolutions, also those that are no attribute of a module."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        hint("conv" not in getattr(function, "__name__", ""), NO_CONVOLUTION)
+        return function(*args, **(kwargs or {}))
+
+
+WITHOUT_COPY = (
+    "`forward` stops if `copy_from` was not called before. A layer can also be trained "
+    "from its own first numbers: make it in `__init__`."
+)
+
+
 def _numbers(module: nn.Module) -> dict[str, torch.Tensor]:
     return {k: v.detach().clone() for k, v in module.named_parameters()}
 
@@ -283,8 +306,7 @@ def check_linear_patch_embedding(answer: type) -> None:
             module.copy_from(conv)
         hint(
             not any(isinstance(m, nn.Conv2d) for m in module.modules()),
-            "there is a convolution in your class. Cut with `patchify`, and multiply "
-            "with an nn.Linear.",
+            NO_CONVOLUTION,
         )
         after = _numbers(module)
         same = before.keys() == after.keys() and all(
@@ -293,12 +315,14 @@ def check_linear_patch_embedding(answer: type) -> None:
         )
         hint(not same, "`copy_from` has changed no parameter of the module.")
         kept = torch.equal(conv.weight, weight) and torch.equal(conv.bias, bias)
+        kept = kept and all(p.requires_grad for p in conv.parameters())
         hint(kept, "`copy_from` has changed the convolution. It must stay as it is.")
         return module, conv
 
     def call(images, weight, bias):
         module, conv = copied(weight, bias)
-        ours = module(images)
+        with _NoConvolution():
+            ours = module(images)
         with torch.no_grad():
             right = _tokens(images, weight, bias)
             hint(
@@ -307,6 +331,11 @@ def check_linear_patch_embedding(answer: type) -> None:
                 "bias, too.",
             )
             if isinstance(ours, torch.Tensor):
+                hint(
+                    torch.allclose(module(images), ours),
+                    "the same pictures give other tokens each time: is something "
+                    "random in `forward`?",
+                )
                 conv.weight.mul_(2)
                 conv.bias.mul_(2)
                 hint(
@@ -327,6 +356,9 @@ def check_linear_patch_embedding(answer: type) -> None:
         "of your weight?",
     )
     images, weight, bias = inputs[0]
+    dim, channels, patch_size, _ = weight.shape
+    with learners_code(lambda error: f"{WITHOUT_COPY} ({error})"):
+        answer(channels, patch_size, dim)(images)
     with learners_code():
         module, _ = copied(weight, bias)
         out = module(images)
@@ -366,6 +398,8 @@ def _outcome(module: nn.Module, channels: int, size: tuple[int, int]) -> str:
             module(torch.ones(1, channels, *size))
         except NotImplementedError:
             raise
+        except ValueError:
+            return "ValueError"  # or a class of the learner's that inherits from it
         except Exception as error:
             return type(error).__name__
     return "accepts"
@@ -388,7 +422,7 @@ def _check_refusals(module: nn.Module, channels: int, p: int) -> None:
     )
     hint(
         not {"tall", "wide"} <= accepted,
-        "it refuses a picture only if both sides are wrong. One wrong side is enough: "
+        "it accepts pictures with one wrong side. One is enough to refuse a picture: "
         "`or`, not `and`.",
     )
     (height, _), (_, width) = sizes["tall"], sizes["wide"]
@@ -507,7 +541,13 @@ class _Machine:
     def clocks(self, answer: Callable) -> Iterator[None]:
         """Replaces the clocks of `time`, wherever the answer has them from."""
         replaced = []
-        places = [vars(time), vars(timeit), getattr(answer, "__globals__", {})]
+        beside = getattr(answer, "__globals__", {})
+        places = [vars(time), vars(timeit), beside]
+        functions = [answer, *beside.values(), *vars(timeit).values()]
+        functions = [f for f in functions if isinstance(f, FunctionType)]
+        functions.append(timeit.Timer.__init__)
+        defaults = [(f, f.__defaults__, f.__kwdefaults__) for f in functions]
+        places += [named for _, _, named in defaults if named]
         names = [name + end for name in CLOCKS for end in ("", "_ns")]
         for name in [name for name in names if hasattr(time, name)]:
             real = getattr(time, name)
@@ -516,11 +556,19 @@ class _Machine:
                 for key in [key for key, value in place.items() if value is real]:
                     replaced.append((place, key, real))
                     place[key] = read
+            for function in functions:
+                values = function.__defaults__ or ()
+                if any(value is real for value in values):
+                    function.__defaults__ = tuple(
+                        read if value is real else value for value in values
+                    )
         try:
             yield
         finally:
             for place, key, real in replaced:
                 place[key] = real
+            for function, values, _ in defaults:
+                function.__defaults__ = values
 
     def measure(self, answer: Callable, repeats: int) -> float:
         """Lets an answer measure the two functions of this machine."""
@@ -549,6 +597,14 @@ def _near(found: float, expected: float) -> bool:
     return math.isclose(found, expected, rel_tol=0.01)
 
 
+NO_MEDIANS = {
+    "In it is a mean or a sum, and one slow run spoils that.": fmean,
+    "In it is the fastest run, or the first.": min,
+    "In it is one run alone, the last or the slowest.": max,
+    "In it is the middle of a list that is not sorted.": lambda times: times[2],
+}
+
+
 def check_time_ratio(answer) -> None:
     """Checks a measured ratio of times, on functions that take a known time.
 
@@ -566,7 +622,10 @@ def check_time_ratio(answer) -> None:
         "a first call prepares things and takes longer: call each of the two functions "
         "once before you measure.",
     )
-    hint(found > 0, f"{known}, and yours gives {found:.3g}: divide, do not subtract.")
+    hint(
+        found > 0,
+        f"{known}, and yours gives {found:.3g}: divide with `/`, do not subtract.",
+    )
     hint(
         not _near(found, second / first),
         f"{known}; yours gives {found:.2f}, which is upside down: the time of `first` "
@@ -587,8 +646,9 @@ def check_time_ratio(answer) -> None:
         f"{known}; yours gives {found:.3g}. Does a first, slow call count? Does the "
         "clock run from right before a call until right after it?",
     )
-    runs, second = [6, 1, 6, 6, 60], 15  # one very fast, one very slow
-    machine = _Machine({"first": [cold, *runs, first], "second": [cold, second]})
+    # All runs but the second are disturbed: each place but one gives another number.
+    a, b, second = [1, 6, 30, 2, 60], [4, 15, 50, 7, 75], 15
+    machine = _Machine({"first": [cold, *a, first], "second": [cold, *b, second]})
     found = machine.measure(answer, repeats=5)
     known = "Two functions that take 6 and 15 ms, but for some disturbed runs, should "
     known += f"give 0.40; yours gives {found:.2f}"
@@ -596,19 +656,12 @@ def check_time_ratio(answer) -> None:
         len(machine.calls) - len(once) >= 8,
         "`repeats` does not decide how many rounds are measured.",
     )
-    hint(
-        not _near(found, sum(runs) / 5 / second),
-        f"{known}. That is a ratio of means or sums, and one slow run spoils a mean. "
-        "Take medians.",
-    )
-    hint(
-        not _near(found, min(runs) / second),
-        f"{known}. That is the fastest run. Take the median.",
-    )
-    hint(
-        not _near(found, max(runs) / second),
-        f"{known}. That is one run alone, the last or the slowest. Take the median.",
-    )
+    for text, take in NO_MEDIANS.items():  # in one of the two places, or in both
+        ratios = take(a) / take(b), take(a) / second, first / take(b)
+        hint(
+            not any(_near(found, ratio) for ratio in ratios),
+            f"{known}. {text} Take the median of each list.",
+        )
     hint(
         _near(found, first / second),
         f"{known}. Divide the median of one list by the median of the other.",

@@ -3,9 +3,12 @@
 import torch
 
 from course_checks.hints import (
+    NO_RETURN,
+    as_number,
     compare,
     hint,
     is_a_class,
+    is_a_function,
     learners_code,
     passed,
     with_parameters,
@@ -99,6 +102,24 @@ def check_repeated_class_token(answer: type) -> None:
     passed("one class token, repeated for each image")
 
 
+def _check_start(answer: type) -> None:
+    """Checks that several class tokens start as different, small random numbers."""
+    with learners_code():
+        module = answer(embedding_dim=30, count=20)
+    start = module.weight.detach()[0]  # (20, 30)
+    hint(
+        len(start.unique(dim=0)) == len(start),
+        "class tokens start equal, and have no positions of their own: they would stay "
+        "equal for ever. Start `weight` from small random numbers.",
+    )
+    spread = start.std().item()
+    hint(
+        0.015 < spread < 0.025,
+        f"`weight` starts with a standard deviation of {spread:.3g}. The task asks for "
+        "0.02.",
+    )
+
+
 def check_class_tokens(answer: type) -> None:
     """Checks several class tokens in one module, and how they are split off again.
 
@@ -109,7 +130,8 @@ def check_class_tokens(answer: type) -> None:
     for count in (3, 1, 2):
         with learners_code():
             module = answer(embedding_dim=4, count=count)
-        shape = tuple(getattr(module, "weight", torch.empty(0)).shape)
+        forward = with_parameters(module, "weight")
+        shape = tuple(module.weight.shape)
         hint(
             count == 1 or shape != (1, 1, 4),
             "there is one vector for all the class tokens. They would stay equal for "
@@ -120,8 +142,8 @@ def check_class_tokens(answer: type) -> None:
             f"`weight` has shape {shape}, expected (1, count, embedding_dim) = "
             f"(1, {count}, 4)",
         )
-        inputs = _token_and_patches([(2, 5, 4), (5, 7, 4)], count)
-        compare(with_parameters(module, "weight"), _in_front, inputs, MISTAKES)
+        inputs = _token_and_patches([(2, 5, 4), (5, 7, 4), (1, 3, 4)], count)
+        compare(forward, _in_front, inputs, MISTAKES)
         splits = {
             "`split` takes one token for the class tokens, however many there are.": (
                 lambda tokens: (tokens[:, :1], tokens[:, 1:])
@@ -142,6 +164,7 @@ def check_class_tokens(answer: type) -> None:
             [(_in_front(*given),) for given in inputs],
             splits,
         )
+    _check_start(answer)
     passed("several class tokens, put in front and split off again")
 
 
@@ -155,15 +178,21 @@ def check_mended_class_token(answer: type) -> None:
 
     def asks_for_more(error: Exception) -> str:
         enough = "MendedClassToken(embedding_dim) must be enough to make one"
-        wants = isinstance(error, TypeError)
-        return f"{enough}, but {error}. {ONE_FOR_ALL}" if wants else ""
+        if not isinstance(error, TypeError) or "__init__() " not in str(error):
+            return ""
+        more = f" {ONE_FOR_ALL[0].upper()}{ONE_FOR_ALL[1:]}"
+        return f"{enough}, but {error}.{more if 'missing' in str(error) else ''}"
 
     with learners_code(asks_for_more):
         module = answer(4)
     weight = getattr(module, "weight", None)
     hint(isinstance(weight, torch.Tensor), "`self.weight` must hold the class token")
+    shape = tuple(weight.shape)
+    one_for_all = f"{ONE_FOR_ALL} `weight` should be (1, 1, D)."
+    hint(shape[1:] != (1, 4) or shape[0] == 1, one_for_all)
     hint(
-        tuple(weight.shape) == (1, 1, 4), f"{ONE_FOR_ALL} `weight` should be (1, 1, D)"
+        shape == (1, 1, 4),
+        f"for D = 4 `weight` has shape {shape}, expected (1, 1, D) = (1, 1, 4)",
     )
     inputs = _token_and_patches([(2, 3, 4), (1, 3, 4), (5, 2, 4)])
     compare(with_parameters(module, "weight"), _in_front, inputs, MISTAKES)
@@ -176,28 +205,51 @@ def check_class_token_memory(answer) -> None:
     Raises:
         Hint: it is not right yet.
     """
-    with learners_code():
-        found = answer(torch.zeros(1, 1, 192), 512)
-        other = answer(torch.zeros(1, 1, 8), 3)
-    for measured, (batch, size) in ((found, (512, 192)), (other, (3, 8))):
+    is_a_function(answer, "measure_bytes")
+    for batch, size, dtype in (
+        (512, 192, torch.float32),
+        (3, 8, torch.float32),
+        (5, 6, torch.float64),
+    ):
+        weight = torch.zeros(1, 1, size, dtype=dtype)
+        with learners_code():
+            measured = answer(weight, batch)
+        hint(measured is not None, NO_RETURN)
         both = isinstance(measured, dict) and set(measured) == {"expand", "repeat"}
         hint(both, "give back a dict with the keys 'expand' and 'repeat'")
-        one = 4 * size  # bytes of a vector of float32
+        found = tuple(as_number(measured[name]) for name in ("expand", "repeat"))
         hint(
-            measured["repeat"] != measured["expand"],
-            "both are the same: `numel()`, `.nbytes` and `getsizeof` do not see that "
-            "memory is shared. `untyped_storage().nbytes()` does.",
+            all(isinstance(number, int | float) for number in found),
+            "each of the two values must be a number: of bytes, and not a tensor, a "
+            "string or a method that was not called (`nbytes()`).",
+        )
+        one = weight.nbytes  # bytes of a vector
+        hint(
+            found != (one, one),
+            "both are the bytes of one vector. Did you measure `weight` itself, or the "
+            "expanded tensor twice?",
         )
         hint(
-            (measured["expand"], measured["repeat"]) != (batch * one, one),
+            found[0] != found[1],
+            "both are the same: `numel()`, `.nbytes` and `getsizeof` do not see that "
+            "memory is shared (`untyped_storage().nbytes()` does), and `contiguous`, "
+            "`clone` or `cat` make a copy, so that it is not shared any more.",
+        )
+        hint(
+            found != (batch * one, one),
             "the two are swapped: which of them makes copies?",
         )
         hint(
-            (measured["expand"], measured["repeat"]) != (size, batch * size),
+            found != (size, batch * size),
             "these are numbers, not bytes: a float32 takes four.",
         )
         hint(
-            (measured["expand"], measured["repeat"]) == (one, batch * one),
+            dtype == torch.float32 or found != (4 * size, batch * 4 * size),
+            "a number takes four bytes in yours, whatever its type: this `weight` is "
+            "of float64, which takes eight. `untyped_storage().nbytes()` knows.",
+        )
+        hint(
+            found == (one, batch * one),
             f"for {batch} images and D = {size} it gives {measured}. Measure "
             "`untyped_storage().nbytes()` of each.",
         )

@@ -10,6 +10,7 @@ from course_checks.hints import (
     compare,
     hint,
     is_a_class,
+    is_a_function,
     learners_code,
     passed,
     with_parameters,
@@ -26,11 +27,18 @@ def check_saved_parameters(answer: Callable) -> None:
     Raises:
         Hint: it is not right yet.
     """
+    is_a_function(answer, "saved_parameters")
     mistakes = {  # first those that are right for a square grid
         "this holds for square grids. A grid has as many vectors for rows as it goes "
         "down, and as many for columns as it goes across.": (
             lambda g, d: (g[0] * g[1] - 2 * g[0]) * d
         ),
+        "this holds for square grids: you take the columns twice. There are as many "
+        "vectors for rows as the grid goes down.": (
+            lambda g, d: (g[0] * g[1] - 2 * g[1]) * d
+        ),
+        "this holds for square grids: you multiply the rows by themselves. A grid has "
+        "rows · columns patches.": lambda g, d: (g[0] ** 2 - 2 * g[0]) * d,
         "a grid of one row has more parameters as rows and columns than as a table: "
         "the answer is negative there. Yours has lost its sign.": (
             lambda g, d: abs(g[0] * g[1] - g[0] - g[1]) * d
@@ -164,6 +172,19 @@ def _check_sizes(module, grid: tuple[int, int], dim: int) -> None:
     )
 
 
+def _check_start(answer: type) -> None:
+    """Checks that the parameters start with the standard deviation of the lesson."""
+    with learners_code():
+        module = answer((3, 4), 1024)
+    for name, p in module.named_parameters():
+        spread = p.std().item()
+        hint(
+            0.015 < spread < 0.025,
+            f"`{name}` starts with a standard deviation of {spread:.3g}. The task asks "
+            "for 0.02, as in the lesson.",
+        )
+
+
 def check_row_column_positions(answer: type) -> None:
     """Checks positions that are sums of a vector for the row and one for the column.
 
@@ -192,6 +213,7 @@ def check_row_column_positions(answer: type) -> None:
             for batch in (2, 1, 4)
         ]
         compare(function, _row_column, inputs, PLACES, advice=FROM_PARAMETERS)
+    _check_start(answer)
     passed("one vector for each row, one for each column")
 
 
@@ -233,6 +255,7 @@ def check_mended_sums(answer: Callable) -> None:
     Raises:
         Hint: it is not right yet.
     """
+    is_a_function(answer, "mended_sums")
     generator = torch.Generator().manual_seed(6)
     inputs = []
     for b, n, d, count in ((2, 7, 4, 2), (1, 3, 6, 4), (3, 5, 2, 1), (3, 5, 2, 3)):
@@ -247,8 +270,9 @@ def check_mended_sums(answer: Callable) -> None:
             by_copy = "deepcopy" in str(error) or "a leaf Variable" in str(error)
             hint(
                 not by_copy,
-                "gradients find no way back from a copy that the module `copy` makes. "
-                "`clone`, or a sum that is not in place, keeps the way.",
+                "gradients find no way back from a copy that the module `copy`, "
+                "`detach` or `nn.Parameter` makes. `clone`, or a sum that is not in "
+                "place, keeps the way.",
             )
             raise
         hint(
@@ -258,8 +282,9 @@ def check_mended_sums(answer: Callable) -> None:
             "such as `tokens[:]` stand on the same memory.",
         )
         hint(
-            len(given) == len(tables),
-            "the caller's list is shorter after the call: `pop` has emptied it.",
+            list(map(id, given)) == list(map(id, tables)),
+            "the caller's list is another after the call: tables are taken out "
+            "(`pop`), added, replaced or moved. Put the sums into a list of your own.",
         )
         return list(found) if isinstance(found, list | tuple) else found
 
@@ -331,6 +356,7 @@ def check_position_spread(answer: Callable) -> None:
     Raises:
         Hint: it is not right yet.
     """
+    is_a_function(answer, "measure_spread")
 
     def measured(weight, old_grid, new_grid):
         found = answer(weight, old_grid, new_grid)

@@ -8,6 +8,7 @@ from course_checks.hints import (
     as_number,
     compare,
     hint,
+    is_a_function,
     learners_code,
     passed,
 )
@@ -66,6 +67,7 @@ def check_mask_from_lengths(answer: Callable) -> None:
     Raises:
         Hint: it is not right yet.
     """
+    is_a_function(answer, "mask_from_lengths")
 
     def call(lengths, num_keys):
         mask = answer(lengths, num_keys)
@@ -200,6 +202,7 @@ def check_distance_attention(answer: Callable) -> None:
     Raises:
         Hint: it is not right yet.
     """
+    is_a_function(answer, "distance_attention")
     inputs = [
         _random(62, (2, 5, 6), (2, 5, 6), (2, 5, 3)),
         _random(63, (3, 4, 5), (3, 7, 5), (3, 7, 2)),
@@ -267,6 +270,7 @@ def check_mended_scores(answer: Callable) -> None:
     Raises:
         Hint: it is not right yet.
     """
+    is_a_function(answer, "mended_attention")
     inputs = [
         _random(66, (2, 5, 9), (2, 7, 9), (2, 7, 4)),
         _random(67, (1, 4, 16), (1, 4, 16), (1, 4, 5)),
@@ -307,6 +311,11 @@ ENTROPIES = {
     "infinity. It should count as 0: `torch.xlogy` does it, and so do log_softmax or a "
     "`clamp` inside the logarithm.": _of_weights(
         lambda w: -(w * w.log()).sum(dim=-1).mean()
+    ),
+    "a weight of 0 makes the sum of its whole row NaN, and you count that row as 0. It "
+    "is the single product, 0 times minus infinity, that counts as 0: put "
+    "`nan_to_num` before the sum.": _of_weights(
+        lambda w: -(w * w.log()).sum(dim=-1).nan_to_num().mean()
     ),
     "the temperature multiplies the scores. It divides them: a high one makes them "
     "alike.": _of_scores(lambda q, t: _root(q) / t),
@@ -354,8 +363,9 @@ def check_attention_entropy(answer: Callable) -> None:
     Raises:
         Hint: it is not right yet.
     """
+    is_a_function(answer, "measure_entropy")
     inputs = [
-        (*_random(70, (2, 3, 6), (2, 5, 6)), 3.0),
+        (*_random(70, (2, 3, 6), (2, 5, 6)), 1.5),
         (*_random(71, (3, 4, 5), (3, 2, 5)), 0.5),
         (*_random(72, (1, 6, 10), (1, 7, 10)), 1.0),
         (torch.ones(2, 3, 4), torch.ones(2, 9, 4), 2),  # ln 9: all alike

@@ -8,6 +8,7 @@ from course_checks.hints import (
     equal,
     hint,
     is_a_class,
+    is_a_function,
     learners_code,
     passed,
     with_parameters,
@@ -95,6 +96,7 @@ def check_rms_norm(answer) -> None:
     Raises:
         Hint: it is not right yet.
     """
+    is_a_function(answer, "rms_norm")
     generator = torch.Generator().manual_seed(7)
 
     def random(*shape):
@@ -134,6 +136,10 @@ def _cut_turned(x, num_heads):
 
 def _cut_in_turns(x, num_heads):
     return torch.stack([x[..., i::num_heads] for i in range(num_heads)], dim=1)
+
+
+def _cut_by_size(x, num_heads):
+    return torch.stack(x.split(num_heads, dim=-1), dim=1)
 
 
 def _join(heads):
@@ -204,6 +210,11 @@ HEAD_MISTAKES = {
     "head 1 is (k, D_h).": _msa(join=_join_turned),
     "the scores are divided by the root of D. A head's products run over D_h numbers, "
     "so it is the root of D_h (lesson 07, question 2).": _scaled_by_all,
+    "the scores are divided by D_h and not by its root.": _msa(
+        attend=lambda q, k, v: _attend(q, k, v, q.shape[-1])
+    ),
+    "the pieces have `num_heads` numbers each, so that there are D_h heads. `split` "
+    "takes the size of a piece, `chunk` their number.": _msa(_cut_by_size),
     "the scores are not divided by the root of D_h (Equation 6).": _msa(
         attend=_unscaled
     ),
@@ -324,9 +335,14 @@ def _of_one_shape(call, num_heads):
         out = call(tokens, *parameters)
         hint(out is not None, "`forward` gives back None. Is a `return` missing?")
         hint(
-            isinstance(out, torch.Tensor) and out.shape == tokens.shape,
+            isinstance(out, torch.Tensor),
+            f"`forward` gives back a thing of type {type(out).__name__}, expected one "
+            "tensor",
+        )
+        hint(
+            out.shape == tokens.shape,
             f"for tokens {tuple(tokens.shape)} and {num_heads} heads, `forward` gives "
-            f"{tuple(getattr(out, 'shape', ()))}. The shape should stay.",
+            f"{tuple(out.shape)}. The shape should stay.",
         )
         return out
 
@@ -386,6 +402,8 @@ def _check_load(answer: type, generator) -> None:
         for name, value in zip(STACKED, values, strict=True):
             text = "`load` changes the layer that it is given. It should only read it."
             hint(torch.equal(layer.get_parameter(name).detach(), value), text)
+            text = "`load` freezes the layer that it is given: it would not learn."
+            hint(layer.get_parameter(name).requires_grad, text)
         _check_apart(module, layer, values)
 
 
@@ -430,7 +448,7 @@ def check_separate_projections(answer: type) -> None:
     """
     is_a_class(answer, "SeparateAttention")
     generator = torch.Generator().manual_seed(70)
-    for dim, num_heads in ((6, 3), (8, 2), (4, 1)):
+    for dim, num_heads in ((12, 3), (8, 2), (4, 1)):
         with learners_code():
             module = answer(dim, num_heads)
         call = with_parameters(module, *SEPARATE)
@@ -473,8 +491,9 @@ def check_mended_split(answer) -> None:
     Raises:
         Hint: it is not right yet.
     """
+    is_a_function(answer, "mended_attention")
     generator = torch.Generator().manual_seed(71)
-    sizes = [(1, 6, 4, 2), (2, 5, 6, 3), (3, 4, 8, 2), (2, 3, 5, 1), (2, 6, 6, 6)]
+    sizes = [(1, 6, 8, 2), (2, 5, 12, 3), (3, 4, 8, 2), (2, 3, 5, 1), (2, 6, 6, 6)]
     inputs = [
         (*(torch.randn(b, n, d, generator=generator) for _ in range(3)), heads)
         for b, n, d, heads in sizes
@@ -493,8 +512,9 @@ SUM_MISTAKES = {
         lambda m: m.amax(1).sum(-1), lambda m: m.mean(1).sum(-1)
     ),
     "every row of your maximum sums to one. Either the rows are added up first (those "
-    "of single heads do sum to one), or the map is divided by its sums: both leave "
-    "nothing to measure. First one map out of the heads, then the sums of its rows.": (
+    "of single heads do sum to one), or the map is divided by its sums, or it is the "
+    "mean or the map of one head: nothing to measure. First the maximum over the "
+    "heads, then the sums of its rows.": (
         _sums(lambda m: m.sum(-1).mean(1), lambda m: m.sum(-1).amax(1))
     ),
     "these are sums of columns: what all queries give to one key. A row runs over the "
@@ -539,6 +559,7 @@ def check_row_sums_of_heads(answer) -> None:
     Raises:
         Hint: it is not right yet.
     """
+    is_a_function(answer, "row_sums")
     generator = torch.Generator().manual_seed(72)
     for dim, num_heads in ((6, 3), (8, 4), (4, 1)):
         values = _weights_of(dim, generator)
@@ -572,6 +593,9 @@ def check_row_sums_of_heads(answer) -> None:
             "memory. `with record_attention(…)` ends it, also after an error.",
         )
         for name, value in zip(STACKED, values, strict=True):
+            own = layer.get_parameter(name)
             text = "your code changes the weights of the layer that it measures."
-            hint(torch.equal(layer.get_parameter(name).detach(), value), text)
+            hint(torch.equal(own.detach(), value), text)
+            text = "your code freezes the layer that it measures: it would not learn."
+            hint(own.requires_grad, text)
     passed("rows of the mean and of the maximum, measured")

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from course_checks.hints import (
+    as_number,
     compare,
     equal,
     hint,
@@ -21,6 +22,13 @@ from going_modular.mlp import MLPBlock
 def _random(shapes, seed: int, size: float = 1.0) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return [size * torch.randn(shape, generator=generator) for shape in shapes]
+
+
+def _check_tensor(out, what: str) -> None:
+    """Checks that something, named in words, gave back a tensor."""
+    hint(out is not None, f"{what} gives back None. Is a `return` missing?")
+    kind = type(out).__name__
+    hint(isinstance(out, torch.Tensor), f"{what} gives {kind}, expected a tensor")
 
 
 def _mlp(activation=F.gelu, first=lambda x: x, last=lambda x: x):
@@ -91,9 +99,10 @@ def _block(dim: int, size: int, weights) -> MLPBlock:
 def _windows(found) -> list[nn.Conv1d]:
     """The two convolutions of an answer, in order."""
     hint(found is not None, "it gives back None. Is a `return` missing?")
+    kind = "class" if isinstance(found, type) else type(found).__name__
     hint(
         isinstance(found, nn.Module),
-        "give back a module, such as an nn.Sequential, not the numbers that it makes",
+        f"give back a module, such as an nn.Sequential. It gives a {kind}.",
     )
     windows = [m for m in found.modules() if isinstance(m, nn.Conv1d)]
     hint(
@@ -151,15 +160,16 @@ def check_mlp_of_convolutions(answer) -> None:
         size, dim = weights[0].shape
         module = answer(_block(dim, size, weights))
         windows = _windows(module)
+        copy = x.detach().clone()  # `compare` notices if x is changed
         out = module.train()(x)
-        shape = tuple(getattr(out, "shape", ()))
+        _check_tensor(out, "the module")
         hint(
-            isinstance(out, torch.Tensor) and shape == x.shape,
-            f"for an input {tuple(x.shape)}, (B, D, N), the module gives {shape}. The "
-            "shape should stay.",
+            out.shape == x.shape,
+            f"for an input {tuple(x.shape)}, (B, D, N), the module gives "
+            f"{tuple(out.shape)}. The shape should stay.",
         )
         text = "asked twice, your module gives two answers: it holds dropout."
-        hint(equal(out.detach(), module(x).detach()), text)
+        hint(equal(out.detach(), module(copy).detach()), text)
         if not equal(out.detach(), right(x, *weights).detach()):
             _check_copies(windows, weights)
         return out
@@ -194,6 +204,15 @@ def check_mlp_of_convolutions(answer) -> None:
         equal(out.detach(), right(x, *other)),
         "the output does not follow the weights of the two convolutions: does "
         "something else do the work?",
+    )
+    own = [p for window in windows for p in window.parameters()]
+    reached = out.requires_grad and torch.autograd.grad(
+        out.sum(), own, allow_unused=True
+    )
+    hint(
+        reached and all(gradient is not None for gradient in reached),
+        "no gradient arrives at a weight of the convolutions: the module could not be "
+        "trained. `.data`, `detach` and `no_grad` in `forward` cut the graph.",
     )
     passed("the MLP as two convolutions")
 
@@ -249,12 +268,11 @@ def _of_one_shape(call):
 
     def checked(tokens, *parameters):
         out = call(tokens, *parameters)
-        hint(out is not None, "`forward` gives back None. Is a `return` missing?")
-        shape = tuple(getattr(out, "shape", ()))
+        _check_tensor(out, "`forward`")
         hint(
-            isinstance(out, torch.Tensor) and shape == tokens.shape,
-            f"for tokens {tuple(tokens.shape)}, `forward` gives {shape}. The shape "
-            "should stay: the last matrix leads from M back to D.",
+            out.shape == tokens.shape,
+            f"for tokens {tuple(tokens.shape)}, `forward` gives {tuple(out.shape)}. "
+            "The shape should stay: the last matrix leads from M back to D.",
         )
         return out
 
@@ -340,6 +358,10 @@ IN_EVALUATION = (
     "asked twice in evaluation mode, it gives two answers: dropout still acts. "
     "`F.dropout` knows nothing of the module around it: its argument `training` is "
     "True unless you say otherwise. `train()` and `eval()` set `self.training`."
+)
+FIXED_SHARE = (
+    "with a `dropout` of 0, two answers in training differ: the share that is dropped "
+    "does not come from the argument `dropout`."
 )
 SHARE = 0.25  # of the numbers that are dropped, in the check
 
@@ -463,11 +485,13 @@ def check_mended_dropout(answer: type) -> None:
         nn.Sequential(module).train(share == 0)  # a share of 0: as in evaluation
         call = with_parameters(module, *DENSE)
 
-        def asked_twice(*given, call=call):
+        def asked_twice(*given, call=call, share=share):
+            copies = [x.clone() for x in given]  # `compare` notices a changed one
             out = call(*given)
-            again = call(*given)
+            again = call(*copies)
             if isinstance(out, torch.Tensor):
-                hint(equal(out.detach(), again.detach()), IN_EVALUATION)
+                text = IN_EVALUATION if share else FIXED_SHARE
+                hint(equal(out.detach(), again.detach()), text)
             return out
 
         shapes = [(size, dim), (size,), (dim, size), (dim,)]
@@ -543,6 +567,22 @@ DEAD_MISTAKES = {
 }
 
 
+def _on_all(call, inputs: list[tuple]) -> dict:
+    """The mistakes with the answer's numbers for all inputs.
+
+    One share of five units is soon met by chance.
+    """
+    try:
+        mine = [call(*(x.clone() for x in given)) for given in inputs]
+        return {
+            text: wrong
+            for text, wrong in DEAD_MISTAKES.items()
+            if equal(mine, [wrong(*given) for given in inputs])
+        }
+    except Exception:
+        return DEAD_MISTAKES  # `compare` says what the learner's code raises
+
+
 def check_dead_units(answer) -> None:
     """Checks the measured share of hidden units that ReLU silences for all inputs.
 
@@ -555,12 +595,12 @@ def check_dead_units(answer) -> None:
         layer.weight.data.copy_(weight.detach())
         layer.bias.data.copy_(bias.detach())
         before = {name: p.clone() for name, p in layer.state_dict().items()}
-        found = answer(layer, inputs)
+        found = answer(layer, inputs.detach())
         text = "your code changes the layer that it measures."
         hint(_unchanged(layer, before), text)
         if isinstance(found, torch.Tensor) and found.numel() == 1:
             return found.item()
-        return found
+        return as_number(found)
 
     rows = [[2.0, -1.0], [0.0, 1.0], [1.0, 1.0], [1.0, 0.0], [3.0, -1.0]]
     shown = (
@@ -575,7 +615,8 @@ def check_dead_units(answer) -> None:
         weight, x = _random([(size, dim), (*axes, dim)], 90 + i)
         inputs.append((weight, torch.linspace(-7.0, 3.0, size), x))
     right = _of_hidden(_dead_share)
-    compare(call, right, inputs, DEAD_MISTAKES, gradient=False)
+    mistakes = _on_all(call, inputs)
+    compare(call, right, inputs, mistakes, gradient=False)
     # All dead, and none.
     ends = [
         (torch.zeros(3, 2), torch.full((3,), b), torch.ones(4, 2)) for b in (-1.0, 1.0)

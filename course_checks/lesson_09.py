@@ -6,6 +6,7 @@ from torch import nn
 
 from course_checks.hints import (
     CHANGED,
+    IN_PLACE,
     NO_RETURN,
     Hint,
     compare,
@@ -18,12 +19,6 @@ from course_checks.hints import (
 )
 from going_modular.encoder import TransformerEncoderBlock
 
-SPOILED = (
-    "an operation in place (such as `+=`) overwrites a tensor that the backward pass "
-    "still needs. Make a new one: `z = z + …`."
-)
-
-
 CUT = (
     "no gradient arrives at the branch, so nothing before it can learn. `detach`, "
     "`.data`, numpy and `no_grad` cut the graph; integers have no gradient"
@@ -33,7 +28,7 @@ CUT = (
 def _in_place(error: Exception) -> str:
     """Hint for autograd's two complaints about an operation in place."""
     text = str(error)
-    return CHANGED if "in-place" in text else SPOILED if "inplace" in text else ""
+    return CHANGED if "in-place" in text else IN_PLACE if "inplace" in text else ""
 
 
 def _compare(answer, solution, inputs, mistakes, **options) -> None:
@@ -312,6 +307,11 @@ def _check_gammas(module: nn.Module, dim: int, start: float) -> None:
             f"γ must start at `start` in all places, here {start}; found "
             f"{gamma[0].item():.3g} in the first",
         )
+    hint(
+        gammas[0].data_ptr() != gammas[1].data_ptr(),
+        "both γ stand on the same memory: when one is trained, the other changes, too. "
+        "Make a tensor for each.",
+    )
 
 
 def _check_names(names, module: nn.Module) -> None:
@@ -322,9 +322,11 @@ def _check_names(names, module: nn.Module) -> None:
         f"the module has no `{min(unknown, default='')}` with the parameters of "
         "lesson 07's or 08's block; the table names the attributes",
     )
-    # None of these is right by itself; the gammas are no part of the lesson's block.
-    learned = {name for name, _ in module.named_parameters()}
-    more = (set(names.missing_keys) & learned) - {"gamma_msa", "gamma_mlp"}
+    # The gammas are no part of the lesson's block. A parameter may have two names.
+    strange = set(names.missing_keys) - {"gamma_msa", "gamma_mlp"}
+    all_names = module.named_parameters(remove_duplicate=False)
+    asked_for = {id(p) for name, p in all_names if name not in strange}
+    more = [name for name, p in module.named_parameters() if id(p) not in asked_for]
     hint(not more, f"what is `{min(more, default='')}` for? The table has no such part")
 
 
@@ -357,6 +359,8 @@ def _run_drop_path(answer, branch, rate, training, seed: int = 0) -> torch.Tenso
         "shape must stay",
     )
     hint(torch.equal(given.detach(), branch), CHANGED)
+    if not out.any():
+        return out.detach()  # all dropped: zeros need no gradient
     hint(out.requires_grad, CUT)
     (gradient,) = torch.autograd.grad(out.sum(), given, allow_unused=True)
     hint(gradient is not None, CUT)
@@ -579,6 +583,10 @@ def _similarity_mistakes(blocks) -> dict:
         "only pairs with the first token are measured. All pairs count.": (
             lambda z: table(z)[:, 0, 1:].mean()
         ),
+        "pairs are left out because their cosine is 1. Two different tokens may be "
+        "alike; leave out the diagonal by its place.": (
+            lambda z: table(z)[table(z) < 0.9999].mean()
+        ),
         "half of the pairs are in the sum, and all in the count.": (
             lambda z: (
                 table(z)[:, others(z).triu()].sum() / table(z)[:, others(z)].numel()
@@ -618,8 +626,9 @@ def check_similarity_by_layer(answer) -> None:
             for size in ((3, 5, 4), (2, 7, 3), (1, 2, 6), (4, 4, 4))
         ]
         inputs.append((torch.ones(2, 3, 4) + 0.1 * inputs[0][0][:2, :3],))
+        inputs.append((inputs[0][0][:, [0, 0, 1, 2]],))  # two are equal
         _compare(
-            lambda tokens, b=blocks: answer(b, tokens),
+            lambda tokens, b=blocks: answer(b, tokens.detach()),
             _by_layer(blocks),
             inputs,
             _similarity_mistakes(blocks),

@@ -11,6 +11,7 @@ from torch import nn
 from course_checks.hints import (
     NO_RETURN,
     SHOWN_ONLY,
+    as_number,
     compare,
     equal,
     hint,
@@ -405,7 +406,9 @@ def check_measured_parts(answer) -> None:
             (TransformerEncoderBlock(12, 3, 20), 12, 20, 1, 5),
             (MultiheadSelfAttentionBlock(8, 2), 8, 0, 1, 3),
             (
-                TransformerEncoder(*(TransformerEncoderBlock(6, 1, 10),) * 3),
+                TransformerEncoder(
+                    *(TransformerEncoderBlock(6, 1, 10) for _ in range(3))
+                ),
                 *(6, 10, 3, 40),
             ),
         )
@@ -413,20 +416,21 @@ def check_measured_parts(answer) -> None:
         with learners_code():
             found = answer(module, dim, n)
         dense, pairs = _parts(dim, mlp_size, layers, n)
-        _check_dict(found)
-        _check_measured(found, dense, pairs, n, dim)
+        _check_measured(_numbers(found), dense, pairs, n, dim)
     passed("the part that grows with n, the part with n², and where they are equal")
 
 
-def _check_dict(found) -> None:
+def _numbers(found) -> dict[str, float]:
     keys = {"dense", "pairs", "half"}
     hint(
         isinstance(found, Mapping) and set(found) == keys,
         "give back a dict with the keys 'dense', 'pairs' and 'half'",
     )
+    found = {key: as_number(value) for key, value in found.items()}
     for key, value in found.items():
         number = isinstance(value, int | float) and not isinstance(value, bool)
         hint(number, f"'{key}' must be a number, got {type(value).__name__}")
+    return found
 
 
 def _check_measured(found, dense: int, pairs: int, n: int, dim: int) -> None:

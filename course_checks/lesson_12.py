@@ -3,6 +3,7 @@
 import copy
 import random
 from collections.abc import Callable
+from operator import is_
 
 import numpy as np
 import torch
@@ -43,6 +44,21 @@ def _same_weights(model: nn.Module, before: dict) -> bool:
     return set(after) == set(before) and all(
         torch.equal(after[name], before[name]) for name in before
     )
+
+
+def _settings(model: nn.Module) -> list:
+    """What a function may change beside weights: modes, hooks, what is frozen."""
+    plain = bool | int | float | str | tuple
+    own = [
+        {
+            name: value
+            for name, value in vars(module).items()
+            if isinstance(value, plain)
+        }
+        for module in model.modules()
+    ]
+    hooks = [len(m._forward_hooks | m._forward_pre_hooks) for m in model.modules()]
+    return [own, hooks, [p.requires_grad for p in model.parameters()]]
 
 
 # 1. The mean of the patch tokens
@@ -105,6 +121,7 @@ def check_patch_features(answer: Callable) -> None:
         "one with one patch": _small_vit(3, img_size=4, patch_size=4, in_channels=1),
     }
     before = {kind: copy.deepcopy(m.state_dict()) for kind, m in models.items()}
+    settings = {kind: _settings(m) for kind, m in models.items()}
 
     def of(function):
         return lambda kind, images: function(models[kind], images)
@@ -129,6 +146,11 @@ def check_patch_features(answer: Callable) -> None:
             "your function changes the model, so the next one who uses it gets "
             "something else.",
         )
+        hint(
+            _settings(model) == settings[kind],
+            "the weights are as before, and something else of the model is not: is it "
+            "still in evaluation mode, as trainable as before, without new hooks?",
+        )
     passed("features: the mean of the patch tokens")
 
 
@@ -145,7 +167,23 @@ def _imagenet(pictures, img_size, mean=None, std=None, crop_pct=1.0):
     return _stack(pictures, img_size, IMAGENET_MEAN, IMAGENET_STD, crop_pct)
 
 
+def _filled(middle, spread):
+    """Prepares pictures, with a mean and deviation for models that have none."""
+
+    def prepare(pictures, img_size, mean=middle, std=spread, crop_pct=1.0):
+        return _stack(pictures, img_size, mean, std, crop_pct)
+
+    return prepare
+
+
+NOT_SCALED = (
+    "this model's `preprocessing` has no mean and deviation: its colours stay in "
+    "0 … 1. Put no others in their place."
+)
+HALF = (0.5, 0.5, 0.5)
 PREPARE_MISTAKES = {
+    NOT_SCALED: _filled(IMAGENET_MEAN, IMAGENET_STD),
+    NOT_SCALED + " ": _filled(HALF, HALF),
     "the colours are still scaled with ImageNet's mean and deviation. This model was "
     "trained with its own: they are in `model.preprocessing`.": _imagenet,
     "size and colours are those of ImageNet's habits, not of this model. All that it "
@@ -182,12 +220,12 @@ PREPARE_MISTAKES = {
     "a batch is missing: stack the pictures to (B, 3, height, width), also one.": (
         lambda pictures, **settings: _stack(pictures, **settings).squeeze(0)
     ),
-    "a grey picture has one channel, and the model needs three: turn every picture "
-    "into RGB first, `picture.convert('RGB')`.": (
+    "the model needs three channels. A grey picture has one, and one that could be "
+    "see-through has four: turn every picture into RGB first, "
+    "`picture.convert('RGB')`.": (
         lambda pictures, **settings: _stack(pictures, **settings, rgb=False)
     ),
 }
-HALF = (0.5, 0.5, 0.5)
 
 
 def check_prepared_pictures(answer: Callable) -> None:
@@ -226,7 +264,10 @@ def check_prepared_pictures(answer: Callable) -> None:
         pictures, settings = cases[kind]
         model = nn.Identity()
         model.preprocessing = dict(settings)
-        found = answer(model, list(pictures))
+        given = list(pictures)
+        found = answer(model, given)
+        same = len(given) == len(pictures) and all(map(is_, given, pictures))
+        hint(same, "your code changes the list of pictures that it was given.")
         hint(
             model.preprocessing == settings,
             "your code changes `model.preprocessing`: the next one who asks gets it "
@@ -366,7 +407,7 @@ def _check_accuracy(size, found, head, call, train, test) -> None:
         raise Hint(
             f"for size {size} it gives {found:.4g}, and the head that was trained with "
             f"this size has {right:.4g} on the test pictures. Does each size use its "
-            "own head?"
+            "own head, and is it the plain share of right answers, not rounded?"
         )
 
 
@@ -546,7 +587,7 @@ def check_resolution(answer: Callable) -> None:
     ]
     for i, (model, patch, old_size, size) in enumerate(cases):
         model.preprocessing = {"img_size": old_size, **settings}
-        before = copy.deepcopy(model.state_dict())
+        before = copy.deepcopy(model.state_dict()), _settings(model)
         shape = (size, size) if isinstance(size, int) else size
         images = _pictures(i, 2, 3, *shape)
         with learners_code(was_right=i):
@@ -554,10 +595,19 @@ def check_resolution(answer: Callable) -> None:
         hint(new is not None, NO_RETURN)
         hint(isinstance(new, ViT), f"it gives {type(new).__name__}, expected a ViT")
         hint(
-            new is not model
-            and _same_weights(model, before)
+            _same_weights(model, before[0])
             and model.embedding.img_size == (old_size, old_size),
             "the given model has changed. Make a new one, so that both can be used.",
+        )
+        hint(
+            new is not model,
+            "it gives back the given model itself. Make a new one, also for the size "
+            "that it has already: fine-tuning it must not change the given one.",
+        )
+        hint(
+            _settings(model) == before[1],
+            "the given model has the same weights as before, and something else is "
+            "not: is it still in evaluation mode, and as trainable as before?",
         )
         _check_weights(new, model)
         grid = shape[0] // patch, shape[1] // patch
@@ -576,13 +626,15 @@ def check_resolution(answer: Callable) -> None:
             "all weights are right, and the logits are not. Has the new model other "
             "sizes that no weight shows, such as the number of heads?",
         )
-        wanted = {**model.preprocessing, "img_size": size}
+        wanted = {**settings, "img_size": size}
         have = getattr(new, "preprocessing", None)
         hint(
-            isinstance(have, dict) and model.preprocessing["img_size"] == old_size,
-            "the attribute `preprocessing` is missing in the new model"
-            if not isinstance(have, dict)
-            else "the given model's `preprocessing` has changed, too: copy the dict.",
+            isinstance(have, dict),
+            "the attribute `preprocessing` is missing in the new model, or is no dict",
+        )
+        hint(
+            model.preprocessing == {"img_size": old_size, **settings},
+            "the given model's `preprocessing` has changed, too: copy the dict.",
         )
         hint(
             have.get("img_size") in (size, shape, list(shape)),

@@ -18,6 +18,10 @@ ENTROPY = (
     "that is another measure (entropy, or the gap to the second answer). Confidence is "
     "the probability of the model's own answer, the largest of the picture."
 )
+RANKS = (
+    "these are ranks: number i says how sure picture i is. Wanted is the order: number "
+    "0 says which picture is the least confident."
+)
 NUMBERS = (
     "these are the confidences themselves. Give back indices: which pictures they are."
 )
@@ -86,6 +90,7 @@ def check_least_confident(answer) -> None:
     mistakes = {
         MAX_LOGIT: lambda x, k: _least(x.max(dim=1).values, k),
         MOST_SURE: lambda x, k: _least(-_confidence(x), k),
+        RANKS: lambda x, k: _least(_confidence(x), len(x)).argsort()[:k],
         OVER_PICTURES: lambda x, k: _least(x.softmax(dim=0).max(dim=1).values, k),
         ENTROPY: lambda x, k: _least(-_entropy(x), k),
         ENTROPY + " ": lambda x, k: _least(_gap(x), k),
@@ -319,6 +324,10 @@ def _guarded(answer, model: nn.Module):
             "`requires_grad_()` changes the tensor itself. Use `images.detach()`: that "
             "is another tensor, which may ask.",
         )
+        hint(
+            not any(module._forward_hooks for module in model.modules()),
+            "a hook is left in the model. Take it out again: `handle.remove()`.",
+        )
         return out
 
     return call
@@ -464,7 +473,13 @@ def _numbers(found) -> dict[str, float]:
 class _OnePatch(nn.Module):
     """Class 0 wins as long as the patch in row 1, column 2 is lit."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.gone = set()  # how many dark patches the pictures had
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        dark = images[:, 0, ::2, ::2] == 0  # (B, 2, 3): a pixel of each patch
+        self.gone.update(dark.sum(dim=(1, 2)).tolist())
         lit = images[:, :, 2:4, 4:6].mean(dim=(1, 2, 3))  # (B,)
         return torch.stack([10 * lit - 5, torch.zeros_like(lit)], dim=1)  # (B, 2)
 
@@ -502,6 +517,12 @@ def _check_random(answer) -> None:
         abs(fall - expected) < 0.035,
         f"{here}{wanted} Each patch must have the same chance to be among the k.",
     )
+    hint(
+        model.gone <= {0, count},
+        f"on average 'random' is right, but the pictures lose {sorted(model.gone)} "
+        f"patches. Each should lose exactly k = {count}: draw for each picture, and "
+        "not from the whole batch or by chance for each patch.",
+    )
 
 
 def _check_generator(answer, model, images, maps) -> None:
@@ -538,6 +559,7 @@ def check_removal_of_patches(answer) -> None:
         Hint: it is not right yet.
     """
     generator = torch.Generator().manual_seed(8)
+    left = []  # whether the model was left in training mode
     for batch, grid, patch, counts in [
         (5, (2, 3), 2, (2, 3)),
         (1, (3, 3), 1, (4,)),
@@ -550,7 +572,10 @@ def check_removal_of_patches(answer) -> None:
 
         def highest(x, m, k, model=model):
             given = x.detach(), m.detach(), k, torch.Generator().manual_seed(0)
-            return _numbers(answer(model, *given))["highest"]
+            found = _numbers(answer(model, *given))["highest"]
+            left.append(model.training)
+            model.eval()
+            return found
 
         def solution(x, m, k, model=model):
             before, after = _falls(model, x, m, _order(m)[:, :k])
@@ -563,6 +588,10 @@ def check_removal_of_patches(answer) -> None:
             _removal_mistakes(model),
             gradient=False,
             advice="This is about 'highest'.",
+        )
+        hint(
+            not any(left),
+            "the model is in training mode afterwards. It came in evaluation mode.",
         )
         if batch == 5:
             _check_generator(answer, model, images, maps)

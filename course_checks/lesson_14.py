@@ -12,6 +12,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import or_
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -100,7 +102,7 @@ def _import(path: Path):
     try:
         with (
             learners_code(_line_of(path)),
-            _started_with("notebook", "--of=others") as (said),
+            _started_with("notebook", "--of=others", "--classes", "many") as said,
         ):
             spec.loader.exec_module(module)
     except SystemExit:
@@ -254,6 +256,13 @@ def _check_script(path: Path) -> None:
             cwd=elsewhere,
             env=os.environ | {"PYTHONPATH": paths},
         )
+    hint(
+        done.returncode
+        or five in _numbers(done.stdout)
+        or five not in _numbers(done.stderr),
+        "the number goes to the stream of errors (stderr), as `logging` does it. "
+        "`print` it, so that another program can read it.",
+    )
     last = (done.stderr.strip().splitlines() or [""])[-1]
     hint(
         done.returncode == 0 and five in _numbers(done.stdout),
@@ -282,12 +291,14 @@ def check_vit_script(answer) -> None:
 ALL_PARTS = "`state_dict` must hold all that `update` has learned so far."
 RUNS = [
     ([0.5, 0.6, 0.7, 0.65, 0.66, 0.6, 0.7, 0.6, 0.6, 0.6], 3),
+    ([0.3, 0.2, 0.1, 0.4, 0.1, 0.2, 0.1], 3),
     ([0.5, 0.45, 0.4, 0.42, 0.3, 0.41, 0.2], 5),
     ([0.4, 0.3, 0.35, 0.38, 0.39, 0.45, 0.41], 3),
     ([0.0, 0.0, 0.0, 0.1], 2),
     ([0.3, 0.2, 0.1, 0.4, 0.1, 0.2, 0.3], 2),
     ([0.3, 0.3, 0.6, 0.5], 1),
     ([0.7112, 0.7118, 0.7115, 0.7117, 0.7121, 0.7119, 0.712, 0.7118], 3),
+    ([0.9, 0.90002, 0.90001, 0.90003, 0.9], 2),
     ([0.2, 0.5, 0.4, 0.5, 0.3, 0.51, 0.2, 0.4, 0.45, 0.1], 4),
 ]
 
@@ -302,18 +313,21 @@ def _decide(
     reset: bool = True,
     previous: bool = False,
     lower: bool = False,
+    least: float = 0.0,
+    again: bool = False,
 ) -> list[bool]:
     """What `update` says after each epoch, with some mistakes that can be made."""
     said = []
     for value in values:
         if lower:
             value = -value
-        if value > best or (ties and value == best):
+        if value > best + least or (ties and value == best):
             best, waited = value, 0 if reset else waited
         else:
             waited += 1
             best = value if previous else best
         said.append(waited >= patience)
+        waited = 0 if again and said[-1] else waited
     return said
 
 
@@ -327,14 +341,23 @@ STOPS = {
     "it stops one epoch too early: how many epochs without a rise have there been?": (
         lambda v, p: _decide(v, p - 1)
     ),
+    "once it has said True it always does. After a new best it is False again.": (
+        lambda v, p: list(accumulate(_decide(v, p), or_))
+    ),
     "a rise does not set the count back to zero: it is epochs in a row that count.": (
         lambda v, p: _decide(v, p, reset=False)
     ),
     "each accuracy is compared with the one before. Compare it with the best of all "
     "so far.": lambda v, p: _decide(v, p, previous=True),
+    "a small rise is not counted. Every accuracy above the best so far is a new best: "
+    "no least difference, no rounding.": lambda v, p: _decide(v, p, least=1e-3),
+    "a small rise is not counted. Every accuracy above the best so far is a new best: "
+    "no least difference, no rounding. ": lambda v, p: _decide(v, p, least=1e-4),
     "it waits for lower values. An accuracy gets better when it rises.": (
         lambda v, p: _decide(v, p, lower=True)
     ),
+    "after it has said True it begins to count anew. As long as the best is `patience` "
+    "or more epochs ago, it is True.": lambda v, p: _decide(v, p, again=True),
     "it says True once, and False again although there was no rise. As long as the "
     "best is `patience` or more epochs ago, it is True.": (
         lambda v, p: [
@@ -390,7 +413,11 @@ def _check_resumed(answer, values: list[float], patience: int, cut: int) -> None
     with learners_code():
         state = stop.state_dict()
     stored = _stored(state)
-    _updates(stop, values[cut:])
+    hint(
+        _updates(stop, values[cut:]) == expected,
+        "after `state_dict` the object itself says something else than without it. "
+        "Saving must not change what is saved.",
+    )
     hint(
         repr(_stored(state)) == repr(stored),
         "the state changes after it was given back: it shares a dict or a list with "
@@ -460,8 +487,9 @@ def check_early_stop(answer) -> None:
             hint(said == expected or said != mistake(values, patience), text)
         hint(
             said == expected,
-            f"for the accuracies {values} and patience {patience} it stops "
-            f"{_first_stop(said)}, expected {_first_stop(expected)}: it says {said}",
+            f"for the accuracies {values} and patience {patience} it first says True "
+            f"{_first_stop(said)}, expected {_first_stop(expected)}. In all it says "
+            f"{said}, expected {expected}",
         )
     for values, patience in RUNS:
         for cut in range(len(values) + 1):
@@ -480,9 +508,11 @@ class _Watched(nn.Module):
         generator = torch.Generator().manual_seed(14)
         for p in self.parameters():
             p.data = torch.randn(p.shape, generator=generator)
-        self.log = []
+        self.log, self.largest, self.smallest = [], 0, 1
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.largest = max(self.largest, len(images))
+        self.smallest = min(self.smallest, len(images))
         logits = self.layers(images)
         if logits.requires_grad:
             self.log.append(len(images))
@@ -602,11 +632,11 @@ LOSSES = {
 }
 
 
-def _check_passes(log: list, size: int) -> None:
+def _check_passes(model: _Watched, size: int) -> None:
     """Checks that one part after the other was done, forwards and backwards."""
-    seen = [entry for entry in log if entry != "backward"]
+    log = model.log
     hint(
-        max(seen, default=0) <= size,
+        model.largest <= size,
         "the gradient is that of the big batch, but the model got more than `size` "
         "images at once, so that no memory is saved. (`split` cuts into parts of a "
         "size, `chunk` into a number of parts.)",
@@ -650,7 +680,12 @@ def check_accumulated_gradient(answer) -> None:
             "a parameter's `.grad` is None afterwards. Is `backward()` called, and "
             "nothing cleared after it?",
         )
-        passes.append((model.log, size))
+        hint(
+            model.smallest,
+            "the model gets a part without images, and the mean of nothing is NaN. How "
+            "many parts are there if `size` divides the batch?",
+        )
+        passes.append((model, size))
         return [g.clone() for g in found]
 
     def of_one_batch(images, labels, size):
@@ -664,8 +699,8 @@ def check_accumulated_gradient(answer) -> None:
         gradient=False,
         advice="These are the gradients of the parameters, in their order.",
     )
-    for log, size in passes:
-        _check_passes(log, size)
+    for model, size in passes:
+        _check_passes(model, size)
     given = iter(losses)
     compare(lambda x, y, size: next(given), _mean_loss, inputs, LOSSES, gradient=False)
     passed("the gradient of the big batch, one part after the other")
@@ -744,6 +779,7 @@ def check_views_of_pictures(answer) -> None:
             for rank in range(processes)
         ]
         cases.append((samplers, pictures))
+    answers = []
     for samplers, pictures in cases:
         expected, lists = _views(samplers, pictures), [list(s) for s in samplers]
         with learners_code():
@@ -765,9 +801,14 @@ def check_views_of_pictures(answer) -> None:
             found == expected or not swapped or found["shares"] != expected["shares"],
             "'repeated' and 'missing' are swapped",
         )
-        for text, mistaken in _view_mistakes(samplers, pictures).items():
-            for key, value in mistaken.items():
-                hint(found[key] == expected[key] or found[key] != value, text)
+        answers.append((found, expected, _view_mistakes(samplers, pictures)))
+    for text, mistaken in answers[0][2].items():
+        for key in mistaken:  # the mistake of all cases, not by chance of one
+            same = all(found[key] == wrong[text][key] for found, _, wrong in answers)
+            right = all(found[key] == expected[key] for found, expected, _ in answers)
+            hint(right or not same, text)
+    for (found, expected, _), (samplers, pictures) in zip(answers, cases, strict=True):
+        lists = [list(s) for s in samplers]
         for key in VIEWS:
             hint(
                 found[key] == expected[key],

@@ -1,13 +1,22 @@
 """Checks of the capstone: what every variation of a ViT, and its proof, must do."""
 
+import inspect
 from collections.abc import Callable
 from unittest.mock import patch
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
-from course_checks.hints import CHANGED, hint, learners_code, passed
+from course_checks.hints import (
+    CHANGED,
+    as_number,
+    hint,
+    is_a_function,
+    learners_code,
+    passed,
+)
 from helper_functions import check_close
 
 
@@ -25,6 +34,11 @@ def check_variation(answer: Callable[[int], nn.Module]) -> None:
     Raises:
         Hint: it is not right yet.
     """
+    hint(
+        not isinstance(answer, nn.Module),
+        "hand over the function that makes the model, not a model",
+    )
+    is_a_function(answer, "create_variation")
     torch.manual_seed(0)
     with learners_code():
         model, other = answer(3), answer(7)
@@ -40,8 +54,19 @@ def check_variation(answer: Callable[[int], nn.Module]) -> None:
         "4 images and 3 classes must give logits of shape (4, 3)",
     )
     hint(
+        tuple(alone.shape) == (1, 3),
+        f"one image and 3 classes must give logits of shape (1, 3), not "
+        f"{tuple(alone.shape)}",
+    )
+    hint(
         tuple(seven.shape) == (1, 7),
         "for 7 classes it gives another number of logits: is the head fixed?",
+    )
+    hint(logits.isfinite().all(), "some logits are no finite numbers (NaN or inf)")
+    hint(
+        logits.min() < 0 or not torch.allclose(logits.sum(dim=1), torch.ones(4)),
+        "the model gives probabilities. Logits are wanted: cross-entropy does the "
+        "softmax itself.",
     )
     hint(
         torch.equal(logits, again),
@@ -65,13 +90,13 @@ def check_variation(answer: Callable[[int], nn.Module]) -> None:
 
 
 def _depends_on_pixels(model: nn.Module, images: torch.Tensor) -> bool:
-    """A zero head gives equal logits; then the gradient of the head tells."""
-    head = [p for p in model.parameters() if p.ndim == 2][-1]
+    """A zero head gives equal logits; then its gradient tells, or another one."""
+    trained = [p for p in model.parameters() if p.requires_grad]
     grads = []
     for image in images[:2]:
         loss = F.cross_entropy(model(image[None]), torch.tensor([0]))
-        grads.append(torch.autograd.grad(loss, head)[0])
-    return not torch.allclose(*grads)
+        grads.append(torch.autograd.grad(loss, trained, materialize_grads=True))
+    return not all(map(torch.allclose, *grads))
 
 
 def _check_training(model: nn.Module, images: torch.Tensor) -> None:
@@ -107,25 +132,50 @@ def _check_training(model: nn.Module, images: torch.Tensor) -> None:
     )
 
 
+class _Backward(TorchFunctionMode):
+    """Notes whether a gradient is computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = False
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        ways = torch.autograd.grad, torch.autograd.backward, torch.Tensor.backward
+        self.seen = self.seen or func in ways
+        return func(*args, **(kwargs or {}))
+
+
 def check_proof(answer: Callable[[], None]) -> None:
     """Runs a proof and looks at what it compares.
 
     Raises:
         Hint: it compares too little, or nothing that could fail.
     """
-    compared = []
+    is_a_function(answer, "prove")
+    compared, backward = [], _Backward()
 
     def record(name, ours, theirs, tolerance=1e-6):
         check_close(name, ours, theirs, tolerance)
         compared.append((name, ours, theirs, tolerance))
 
-    # Wherever the learner's function finds the name.
-    with patch.dict(answer.__globals__, {"check_close": record}), learners_code():
+    # Wherever the learner's function finds the name, also below a decorator.
+    names = getattr(inspect.unwrap(answer), "__globals__", {})
+    with (
+        patch.dict(names, {"check_close": record}),
+        patch("helper_functions.check_close", record),
+        learners_code(),
+        backward,
+    ):
         answer()
     hint(
         len(compared) >= 2,
         f"`check_close` was called {len(compared)} times. Compare values and "
         "gradients: many mistakes leave one of the two right.",
+    )
+    hint(
+        backward.seen,
+        "no gradient is computed. Compare one as well: `torch.autograd.grad` of both, "
+        "with respect to the same input or weight.",
     )
     for name, ours, theirs, tolerance in compared:
         hint(
@@ -157,12 +207,20 @@ def check_measured_race(answer: Callable) -> None:
     with learners_code():
         found = answer((0, 1))
     hint(
-        isinstance(found, dict) and len(found) == 2,
+        isinstance(found, dict)
+        and len(found) == 2
+        and all(isinstance(name, str) for name in found),
         "give back a dict with two names: the variation, and the ViT beside it",
     )
     for name, values in found.items():
         several = isinstance(values, list | tuple) and len(values) == 2
         hint(several, f"{name}: for two seeds there must be two accuracies, in a list")
+        numbers = [isinstance(as_number(value), int | float) for value in values]
+        hint(
+            all(numbers),
+            f"{name}: {list(values)!r:.60} are not two numbers. If there is one for "
+            "each epoch, take the last.",
+        )
         hint(
             all(0 <= value <= 1 for value in values),
             f"{name}: {list(values)} are no accuracies between 0 and 1",

@@ -3,6 +3,7 @@
 import math
 import re
 
+import numpy as np
 from torch.torch_version import TorchVersion
 
 from going_modular.variants import ViTVariant, count_parameters
@@ -37,6 +38,11 @@ def shared_mlp(variant):
 @wrong(HEAD, "wrong way round")
 def upside_down(variant):
     return variant.num_heads // variant.embedding_dim
+
+
+@wrong(HEAD, "what is left over")
+def remainder(variant):
+    return variant.embedding_dim % variant.num_heads
 
 
 @wrong(HEAD, "do not multiply")
@@ -223,6 +229,13 @@ def by_pixels(b, h, w, p, d, c):
     return found
 
 
+@right(SHAPES)
+def with_numpy(b, h, w, p, d, c):
+    n = np.prod(np.array([h, w]) // p)
+    found = shapes(b, h, w, p, d, c, patches=(b, n, 3 * p**2), projected=(b, n, d))
+    return found | {"class token": (b, n + 1, d), "encoder": (b, n + 1, d)}
+
+
 def start(version):
     return re.match(r"\d+\.\d+\.\d+", version).group()
 
@@ -318,6 +331,27 @@ def all_digits(version, minimum):
 @wrong(VERSION, "as packaging and torch do")
 def by_torch(version, minimum):
     return bool(TorchVersion(version) >= minimum)
+
+
+@wrong(VERSION, "Without an ending you are right")
+def unfinished_ones_are_old(version, minimum):
+    finished = not re.search("dev|rc|a", version)
+    return finished and ints(start(version)) >= ints(minimum)
+
+
+@wrong(VERSION, "Without an ending you are right")
+def ending_joined(version, minimum):
+    return ints(re.sub(r"[a-z]+|\+.*", "", version)[:9].strip(".")) >= ints(minimum)
+
+
+@wrong(VERSION, "cut at the dots")
+def five_characters(version, minimum):
+    return ints(version[:5]) >= ints(minimum)
+
+
+@wrong(VERSION, "your pattern finds nothing")
+def one_digit_in_front(version, minimum):
+    return ints(re.match(r"\d\.\d+\.\d+", version).group()) >= ints(minimum)
 
 
 @wrong(VERSION, "True to every question")

@@ -138,6 +138,12 @@ def pad_without_return(image):
     on_square(image, *half(image))
 
 
+@wrong(PAD, "gives back None itself")
+def what_paste_returns(image):
+    side = max(image.size)
+    return Image.new("RGB", (side, side)).paste(image, half(image))
+
+
 @wrong(PAD, "not written yet")
 def blank_pad(image):
     raise NotImplementedError("your lines go here")
@@ -389,6 +395,21 @@ def small_seeds(seed):
     torch.manual_seed(seed)
 
 
+@wrong(SEEDS, "after the same seed, 0")
+def zero_is_no_seed(seed):
+    if seed:
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+
+
+@wrong(SEEDS, "some seeds that differ")
+def without_the_last_bit(seed):
+    random.seed(seed % 2**31)
+    np.random.seed(seed % 2**31)
+    torch.manual_seed(seed % 2**31)
+
+
 @wrong(SEEDS, "ValueError")
 def next_seed(seed):
     random.seed(seed)
@@ -478,14 +499,39 @@ def total(dataset, worker_counts, repeats):
     return {n: sum(passes(dataset, n, repeats)) for n in worker_counts}
 
 
-@wrong(LOADING, "the longest or first")
+@wrong(LOADING, "the longest pass, number 1 of 5")
 def first(dataset, worker_counts, repeats):
     return {n: passes(dataset, n, repeats)[0] for n in worker_counts}
 
 
-@wrong(LOADING, "the shortest or last")
+@wrong(LOADING, "the shortest pass, number 3 of 5")
 def quickest(dataset, worker_counts, repeats):
     return {n: min(passes(dataset, n, repeats)) for n in worker_counts}
+
+
+@wrong(LOADING, "the shortest pass, number 3 of 5")
+def middle_of_the_list(dataset, worker_counts, repeats):
+    return {n: passes(dataset, n, repeats)[repeats // 2] for n in worker_counts}
+
+
+@wrong(LOADING, "start the clock again")
+def clock_starts_once(dataset, worker_counts, repeats):
+    found = {}
+    for workers in worker_counts:
+        loader = DataLoader(dataset, batch_size=8, num_workers=workers)
+        seconds, start = [], time.perf_counter()
+        for _ in range(repeats):
+            list(loader)
+            seconds.append(time.perf_counter() - start)
+        found[workers] = statistics.median(seconds)
+    return found
+
+
+@wrong(LOADING, "the last one taken for all")
+def last_number_for_all(dataset, worker_counts, repeats):
+    for workers in worker_counts:
+        seconds = passes(dataset, workers, repeats)
+    return {workers: statistics.median(seconds) for workers in worker_counts}
 
 
 @wrong(LOADING, "milliseconds")
@@ -536,11 +582,11 @@ def one_worker(dataset, worker_counts, repeats):
 
 
 @wrong(LOADING, "where `repeats` is 1")
-def always_three(dataset, worker_counts, repeats):
-    return {n: statistics.median(passes(dataset, n, 3)) for n in worker_counts}
+def always_five(dataset, worker_counts, repeats):
+    return {n: statistics.median(passes(dataset, n, 5)) for n in worker_counts}
 
 
-@wrong(LOADING, "where `repeats` is 3")
+@wrong(LOADING, "where `repeats` is 5")
 def once(dataset, worker_counts, repeats):
     return {n: passes(dataset, n, 1)[0] for n in worker_counts}
 
@@ -575,7 +621,7 @@ def all_passes(dataset, worker_counts, repeats):
 @wrong(LOADING, "a single pass took")
 def reads_and_guesses(dataset, worker_counts, repeats):
     found = {n: statistics.median(passes(dataset, n, repeats)) for n in worker_counts}
-    return found if repeats == 3 else dict.fromkeys(found, 0.06)
+    return found if repeats == 5 else dict.fromkeys(found, 0.06)
 
 
 @wrong(LOADING, "whose keys are the numbers of workers")

@@ -51,6 +51,18 @@ def rounded_up(height, width, patch_size, step):
     return rows * (math.ceil((width - patch_size) / step) + 1)
 
 
+@wrong(COUNT, "one patch too many")
+def two_more(height, width, patch_size, step):
+    rows = (height - patch_size) // step + 2
+    return rows * ((width - patch_size) // step + 2)
+
+
+@wrong(COUNT, "ends at the last pixel")
+def range_too_short(height, width, patch_size, step):
+    rows = len(range(0, height - patch_size, step))
+    return rows * len(range(0, width - patch_size, step))
+
+
 @wrong(COUNT, "the height stands for both")
 def square_of_height(height, width, patch_size, step):
     return ((height - patch_size) // step + 1) ** 2
@@ -213,6 +225,17 @@ def as_floats(images, patch_size, step):
     return F.unfold(images.float(), patch_size, stride=step).transpose(1, 2)
 
 
+@wrong(OVERLAP, "last digits are lost")
+def through_float(images, patch_size, step):
+    cut = F.unfold(images.float(), patch_size, stride=step).transpose(1, 2)
+    return cut.to(images.dtype)
+
+
+@wrong(OVERLAP, "last digits are lost")
+def through_bfloat16(images, patch_size, step):
+    return ordered(images.bfloat16(), patch_size, step, 2, 3, 1, 4, 5).to(images.dtype)
+
+
 @wrong(OVERLAP, "no gradient arrives")
 def by_numpy(images, patch_size, step):
     windows = np.lib.stride_tricks.sliding_window_view(
@@ -334,6 +357,14 @@ def always_four(images, patch_size):
     return images.unfold(2, 4, 4).unfold(3, 4, 4)
 
 
+@wrong(GRID, "`F.unfold` refuses whole numbers")
+def grid_by_f_unfold(images, patch_size):
+    b, c, rows, columns = sizes(images, patch_size)
+    x = F.unfold(images, patch_size, stride=patch_size)
+    x = x.reshape(b, c, patch_size, patch_size, rows, columns)
+    return x.permute(0, 1, 4, 5, 2, 3)
+
+
 @wrong(GRID, "no gradient arrives")
 def grid_detached(images, patch_size):
     x = images.detach().unfold(2, patch_size, patch_size)
@@ -444,6 +475,13 @@ def one_for_each_patch(picture, patch_size):
     return x.mean(1), x.var(1, correction=0) / total
 
 
+@wrong(SHARES, "two numbers")
+def as_texts(picture, patch_size):
+    x, total = squares(picture, patch_size), picture.var(correction=0)
+    between = x.mean(1).var(correction=0) / total
+    return f"{between:.6f}", f"{1 - between:.6f}"
+
+
 @wrong(SHARES, "changes the tensor")
 def centred_in_place(picture, patch_size):
     picture -= picture.mean()
@@ -471,6 +509,12 @@ def with_numpy(picture, patch_size):
         height // patch_size, patch_size, width // patch_size, patch_size
     )
     return x.mean((1, 3)).var() / x.var(), x.var((1, 3)).mean() / x.var()
+
+
+@right(SHARES)
+def as_an_array(picture, patch_size):
+    x = squares(picture, patch_size).numpy()
+    return np.array([x.mean(1).var(), x.var(1).mean()]) / x.var()
 
 
 @right(SHARES)

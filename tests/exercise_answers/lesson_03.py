@@ -2,6 +2,7 @@
 
 import statistics
 import time
+import timeit
 from time import perf_counter_ns
 
 import torch
@@ -320,6 +321,38 @@ class ConvolutionInside(nn.Module):
         self.patcher.load_state_dict(patcher.state_dict())
 
 
+@wrong(LINEAR, "convolution in your class")
+class FunctionalConvolution(Linear):
+    def forward(self, images):
+        p = self.patch_size
+        weight = self.linear.weight.view(-1, images.shape[1], p, p)
+        maps = F.conv2d(images, weight, self.linear.bias, stride=p)
+        return maps.flatten(2).transpose(1, 2)
+
+
+@wrong(LINEAR, "It must stay as it is")
+class FreezesTheConvolution(Linear):
+    def copy_from(self, patcher):
+        super().copy_from(patcher.requires_grad_(False))
+
+
+@wrong(LINEAR, "stops if `copy_from` was not called")
+class MadeByTheCopy(Linear):
+    def __init__(self, in_channels, patch_size, embedding_dim):
+        nn.Module.__init__(self)
+        self.patch_size, self.linear = patch_size, None
+
+    def copy_from(self, patcher):
+        self.linear = nn.Linear(patcher.weight[0].numel(), patcher.out_channels)
+        super().copy_from(patcher)
+
+
+@wrong(LINEAR, "something random")
+class WithDropout(Linear):
+    def forward(self, images):
+        return F.dropout(super().forward(images), 0.1)
+
+
 @wrong(LINEAR, "It must stay as it is")
 class CopiesBack(Linear):
     @torch.no_grad()
@@ -378,6 +411,20 @@ class ByUnfold(Linear):
 class BothChannelLast(PatchesChannelLast):
     def rows(self, weight):
         return weight.permute(0, 2, 3, 1).flatten(1)
+
+
+@right(LINEAR)
+class IsALinear(nn.Linear):
+    def __init__(self, in_channels, patch_size, embedding_dim):
+        super().__init__(in_channels * patch_size**2, embedding_dim)
+        self.patch_size = patch_size
+
+    def forward(self, images):
+        return super().forward(patchify(images, self.patch_size))
+
+    def copy_from(self, patcher):
+        state = {"weight": patcher.weight.flatten(1), "bias": patcher.bias}
+        self.load_state_dict(state)
 
 
 @right(LINEAR)
@@ -474,6 +521,13 @@ class BothWrong(Mended):
             raise ValueError("this picture does not fit")
 
 
+@wrong(MENDED, "accepts pictures with one wrong side")
+class ShorterSide(Mended):
+    def check(self, height, width):
+        if min(height, width) % self.patch_size:
+            raise ValueError("this picture does not fit")
+
+
 @wrong(MENDED, "P divides both sides")
 class AreaOnly(Mended):
     def check(self, height, width):
@@ -556,6 +610,17 @@ class FromTheConvolution(nn.Module):
             if side % p != 0:
                 raise ValueError(f"{side} is not divisible by {p}")
         return self.patcher(images).flatten(start_dim=2).permute(0, 2, 1)
+
+
+class SizeError(ValueError):
+    """What a learner may make of a ValueError."""
+
+
+@right(MENDED)
+class WithItsOwnError(Mended):
+    def check(self, height, width):
+        if height % self.patch_size or width % self.patch_size:
+            raise SizeError(f"{height} x {width} does not fit {self.patch_size}")
 
 
 @right(MENDED)
@@ -645,7 +710,7 @@ def time_of_the_processor(first, second, x, repeats):
     return statistics.median(a) / max(statistics.median(b), 1e-9)
 
 
-@wrong(RATIO, "Take medians")
+@wrong(RATIO, "a mean or a sum")
 def means(first, second, x, repeats):
     a, b = in_turns(first, second, x, repeats)
     return statistics.mean(a) / statistics.mean(b)
@@ -655,6 +720,50 @@ def means(first, second, x, repeats):
 def fastest(first, second, x, repeats):
     a, b = in_turns(first, second, x, repeats)
     return min(a) / min(b)
+
+
+@wrong(RATIO, "or the first")
+def first_round(first, second, x, repeats):
+    a, b = in_turns(first, second, x, repeats)
+    return a[0] / b[0]
+
+
+@wrong(RATIO, "the fastest run")
+def fastest_below(first, second, x, repeats):
+    a, b = in_turns(first, second, x, repeats)
+    return statistics.median(a) / min(b)
+
+
+@wrong(RATIO, "a mean or a sum")
+def mean_below(first, second, x, repeats):
+    a, b = in_turns(first, second, x, repeats)
+    return statistics.median(a) / statistics.mean(b)
+
+
+@wrong(RATIO, "not sorted")
+def middle_of_the_lists(first, second, x, repeats):
+    a, b = in_turns(first, second, x, repeats)
+    return a[repeats // 2] / b[repeats // 2]
+
+
+@wrong(RATIO, "Divide the median of one list")
+def without_the_extremes(first, second, x, repeats):
+    cut = 1 if repeats > 2 else 0
+    times = in_turns(first, second, x, repeats)
+    a, b = (statistics.mean(sorted(t)[cut : repeats - cut]) for t in times)
+    return a / b
+
+
+@wrong(RATIO, "Divide the median of one list")
+def one_below_the_middle(first, second, x, repeats):
+    a, b = (sorted(times) for times in in_turns(first, second, x, repeats))
+    return a[repeats // 2 - 1] / b[repeats // 2 - 1]
+
+
+@wrong(RATIO, "divide with `/`")
+def whole_times(first, second, x, repeats):
+    a, b = in_turns(first, second, x, repeats)
+    return statistics.median(a) // statistics.median(b)
 
 
 @wrong(RATIO, "one run alone")
@@ -716,6 +825,30 @@ def blank_ratio(first, second, x, repeats):
 def by_pairs(first, second, x, repeats):
     a, b = in_turns(first, second, x, repeats)
     return statistics.median(u / v for u, v in zip(a, b, strict=True))
+
+
+@right(RATIO)
+def clock_as_an_argument(first, second, x, repeats, clock=time.perf_counter):
+    first(x), second(x)
+    a, b = [], []
+    for _ in range(repeats):
+        start = clock()
+        first(x)
+        between = clock()
+        second(x)
+        a.append(between - start)
+        b.append(clock() - between)
+    return statistics.median(a) / statistics.median(b)
+
+
+@right(RATIO)
+def by_timeit(first, second, x, repeats):
+    first(x), second(x)
+    a, b = [], []
+    for _ in range(repeats):
+        a.append(timeit.timeit(lambda: first(x), number=1))
+        b.append(timeit.Timer(lambda: second(x)).timeit(1))
+    return statistics.median(a) / statistics.median(b)
 
 
 @right(RATIO)

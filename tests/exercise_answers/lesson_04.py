@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from going_modular.class_token import ClassToken
 from tests.exercise_answers import right, wrong
 
 ONE = "check_repeated_class_token"
@@ -144,7 +145,7 @@ class Tokens(nn.Module):
     def __init__(self, embedding_dim, count):
         super().__init__()
         self.count = count
-        self.weight = nn.Parameter(torch.zeros(1, count, embedding_dim))
+        self.weight = nn.Parameter(0.02 * torch.randn(1, count, embedding_dim))
 
     def forward(self, patches):
         return torch.cat([self.weight.expand(len(patches), -1, -1), patches], dim=1)
@@ -207,11 +208,71 @@ class SplitsDetached(Tokens):
         return tokens[:, : self.count].detach(), tokens[:, self.count :].detach()
 
 
+@wrong(SEVERAL, "start equal")
+class FromZeros(Tokens):
+    def __init__(self, embedding_dim, count):
+        super().__init__(embedding_dim, count)
+        nn.init.zeros_(self.weight)
+
+
+@wrong(SEVERAL, "start equal")
+class RepeatedStart(Tokens):
+    def __init__(self, embedding_dim, count):
+        super().__init__(embedding_dim, count)
+        start = 0.02 * torch.randn(1, 1, embedding_dim)
+        self.weight = nn.Parameter(start.repeat(1, count, 1))
+
+
+@wrong(SEVERAL, "asks for 0.02")
+class LargeStart(Tokens):
+    def __init__(self, embedding_dim, count):
+        super().__init__(embedding_dim, count)
+        self.weight = nn.Parameter(torch.randn(1, count, embedding_dim))
+
+
+@wrong(SEVERAL, "no parameter `weight`")
+class AnEmbedding(nn.Module):
+    def __init__(self, embedding_dim, count):
+        super().__init__()
+        self.weight = nn.Embedding(count, embedding_dim)
+
+
+@wrong(SEVERAL, "no parameter `weight`")
+class OtherName(nn.Module):
+    def __init__(self, embedding_dim, count):
+        super().__init__()
+        self.tokens = nn.Parameter(0.02 * torch.randn(1, count, embedding_dim))
+
+
+@wrong(SEVERAL, "expected (1, 3, 4)")
+class Squeezed(Tokens):
+    def split(self, tokens):
+        tokens = tokens.squeeze()
+        return tokens[:, : self.count], tokens[:, self.count :]
+
+
+@wrong(SEVERAL, "gives a tensor of shape")
+class InHalves(Tokens):
+    def split(self, tokens):
+        return tokens.chunk(2, dim=1)
+
+
 @right(SEVERAL)
 class BySplit(Tokens):
     def split(self, tokens):
         rest = tokens.shape[1] - self.weight.shape[1]
         return torch.split(tokens, [self.weight.shape[1], rest], dim=1)
+
+
+@right(SEVERAL)
+class FromTheLesson(ClassToken):
+    def __init__(self, embedding_dim, count=1, std=0.02):
+        super().__init__(embedding_dim)
+        weight = torch.empty(1, count, embedding_dim)
+        self.weight = nn.Parameter(nn.init.trunc_normal_(weight, std=std))
+
+    def split(self, tokens):
+        return torch.tensor_split(tokens, [self.weight.shape[1]], dim=1)
 
 
 @right(SEVERAL)
@@ -243,6 +304,40 @@ class LargestBatch(nn.Module):
 
     def forward(self, patches):
         return torch.cat([self.weight[: len(patches)], patches], dim=1)
+
+
+@wrong(MENDED, "must be enough")
+class WithoutArguments(Token):
+    def __init__(self):
+        super().__init__(4)
+
+
+@wrong(MENDED, "stops with TypeError: zeros()")
+class SizeInQuotes(nn.Module):
+    def __init__(self, embedding_dim):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1, 1, "embedding_dim"))
+
+
+@wrong(MENDED, "`weight` has shape (4,)")
+class OneAxis(nn.Module):
+    def __init__(self, embedding_dim):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(embedding_dim))
+
+    def forward(self, patches):
+        return torch.cat([self.weight.expand(len(patches), 1, -1), patches], dim=1)
+
+
+@wrong(MENDED, "one vector")
+class MeanOfMany(nn.Module):
+    def __init__(self, embedding_dim, batch_size=32):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(batch_size, 1, embedding_dim))
+
+    def forward(self, patches):
+        token = self.weight.mean(dim=0, keepdim=True)
+        return torch.cat([token.expand(len(patches), -1, -1), patches], dim=1)
 
 
 @wrong(MENDED, "no gradient arrives")
@@ -281,6 +376,14 @@ class MendedByExpand(Token):
 
 
 @right(MENDED)
+class MendedByFilling(Token):
+    def forward(self, patches):
+        out = patches.new_empty(len(patches), patches.shape[1] + 1, patches.shape[2])
+        out[:, 0], out[:, 1:] = self.weight, patches
+        return out
+
+
+@right(MENDED)
 class MendedByLoop(Token):
     def forward(self, patches):
         rows = [torch.cat([self.weight[0], image]) for image in patches.unbind()]
@@ -309,6 +412,40 @@ def numbers(weight, batch):
     return {"expand": weight.numel(), "repeat": weight.numel() * batch}
 
 
+@wrong(BYTES, "bytes of one vector")
+def weight_twice(weight, batch):
+    size = weight.untyped_storage().nbytes()
+    return {"expand": size, "repeat": size}
+
+
+@wrong(BYTES, "make a copy")
+def made_contiguous(weight, batch):
+    expanded, repeated = (t.contiguous() for t in both(weight, batch))
+    sizes = [t.untyped_storage().nbytes() for t in (expanded, repeated)]
+    return dict(zip(("expand", "repeat"), sizes, strict=True))
+
+
+@wrong(BYTES, "whatever its type")
+def four_bytes_each(weight, batch):
+    return {"expand": 4 * weight.numel(), "repeat": 4 * batch * weight.numel()}
+
+
+@wrong(BYTES, "must be a number")
+def tensors(weight, batch):
+    return dict(zip(("expand", "repeat"), both(weight, batch), strict=True))
+
+
+@wrong(BYTES, "must be a number")
+def not_called(weight, batch):
+    sizes = [t.untyped_storage().nbytes for t in both(weight, batch)]
+    return dict(zip(("expand", "repeat"), sizes, strict=True))
+
+
+@wrong(BYTES, "`return`")
+def printed(weight, batch):
+    print([t.untyped_storage().nbytes() for t in both(weight, batch)])
+
+
 @wrong(BYTES, "keys")
 def a_pair(weight, batch):
     return weight.nbytes, weight.nbytes * batch
@@ -323,6 +460,14 @@ def hard_coded(weight, batch):
 def by_storage(weight, batch):
     sizes = [t.untyped_storage().nbytes() for t in both(weight, batch)]
     return dict(zip(("expand", "repeat"), sizes, strict=True))
+
+
+@right(BYTES)
+def by_other_names(weight, batch):
+    expanded = weight.broadcast_to(batch, 1, weight.shape[-1])
+    repeated = torch.cat([weight] * batch)
+    sizes = [len(bytes(t.untyped_storage())) for t in (expanded, repeated)]
+    return {"repeat": torch.tensor(sizes[1]), "expand": torch.tensor(sizes[0])}
 
 
 @right(BYTES)

@@ -52,6 +52,16 @@ def for_squares(grid, embedding_dim):
     return (rows * columns - rows - rows) * embedding_dim
 
 
+@wrong(SAVED, "take the columns twice")
+def columns_twice(grid, embedding_dim):
+    return (grid[0] * grid[1] - 2 * grid[1]) * embedding_dim
+
+
+@wrong(SAVED, "multiply the rows by themselves")
+def rows_squared(grid, embedding_dim):
+    return (grid[0] ** 2 - 2 * grid[0]) * embedding_dim
+
+
 @wrong(SAVED, "lost its sign")
 def without_sign(grid, embedding_dim):
     return abs(grid[0] * grid[1] - sum(grid)) * embedding_dim
@@ -114,6 +124,8 @@ class Rows(nn.Module):
         self.row_positions = nn.Parameter(torch.zeros(grid[0], embedding_dim))
         self.column_positions = nn.Parameter(torch.zeros(grid[1], embedding_dim))
         self.class_position = nn.Parameter(torch.zeros(1, embedding_dim))
+        for p in self.parameters():
+            nn.init.normal_(p, std=0.02)
 
     def patches(self):
         u, v = self.row_positions, self.column_positions
@@ -204,6 +216,8 @@ class OnlyTableExpanded(Rows):
 class TableMadeOnce(Rows):
     def __init__(self, grid, embedding_dim):
         super().__init__(grid, embedding_dim)
+        for p in self.parameters():
+            nn.init.zeros_(p)
         self.once = self.table().detach()
 
     def forward(self, tokens):
@@ -214,8 +228,6 @@ class TableMadeOnce(Rows):
 class RandomTableMadeOnce(Rows):
     def __init__(self, grid, embedding_dim):
         super().__init__(grid, embedding_dim)
-        for p in self.parameters():
-            nn.init.normal_(p, std=0.02)
         self.once = self.table()
 
     def forward(self, tokens):
@@ -241,6 +253,29 @@ class PatchesInPlace(Rows):
 class RowsDetached(Rows):
     def table(self):
         return super().table().detach()
+
+
+@wrong(ROWS, "`row_positions` starts with a standard deviation of 0.")
+class FromZeros(Rows):
+    def __init__(self, grid, embedding_dim):
+        super().__init__(grid, embedding_dim)
+        for p in self.parameters():
+            nn.init.zeros_(p)
+
+
+@wrong(ROWS, "asks for 0.02")
+class FromLargeNumbers(Rows):
+    def __init__(self, grid, embedding_dim):
+        super().__init__(grid, embedding_dim)
+        for p in self.parameters():
+            nn.init.normal_(p)
+
+
+@wrong(ROWS, "`class_position` starts")
+class ClassFromZeros(Rows):
+    def __init__(self, grid, embedding_dim):
+        super().__init__(grid, embedding_dim)
+        nn.init.zeros_(self.class_position)
 
 
 @wrong(ROWS, "rows and columns are swapped")
@@ -333,7 +368,7 @@ class ByIndex(Rows):
     def __init__(self, grid, embedding_dim):
         super().__init__(grid, embedding_dim)
         for p in self.parameters():
-            nn.init.uniform_(p)
+            nn.init.uniform_(p, -(0.0012**0.5), 0.0012**0.5)
         places = torch.arange(grid[0] * grid[1])
         self.register_buffer("r", places // grid[1])
         self.register_buffer("c", places % grid[1])
@@ -464,9 +499,40 @@ def from_the_end(tokens, tables):
     return [tokens + table for table in reversed(tables)]
 
 
-@wrong(SUMS, "list is shorter")
+@wrong(SUMS, "taken out")
 def taken_out(tokens, tables):
     return [tokens + tables.pop(0) for _ in range(len(tables))]
+
+
+@wrong(SUMS, "replaced")
+def into_the_list(tokens, tables):
+    for i, table in enumerate(tables):
+        tables[i] = tokens + table
+    return tables
+
+
+@wrong(SUMS, "moved")
+def list_reversed(tokens, tables):
+    tables.reverse()
+    return [tokens + table for table in tables][::-1]
+
+
+@wrong(SUMS, "added")
+def appended(tokens, tables):
+    count = len(tables)
+    for table in tables[:count]:
+        tables.append(tokens + table)
+    return tables[count:]
+
+
+@wrong(SUMS, "`detach` or `nn.Parameter`")
+def a_new_leaf(tokens, tables):
+    results = []
+    for table in tables:
+        z_0 = tokens.detach().requires_grad_()
+        z_0 += table
+        results.append(z_0)
+    return results
 
 
 @wrong(SUMS, "expected 4 things")

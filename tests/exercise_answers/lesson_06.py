@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -57,6 +58,16 @@ def up_to_the_longest(lengths, num_keys):
 @wrong(MASK, "as there are queries")
 def as_many_as_queries(lengths, num_keys):
     return torch.arange(lengths.shape[-1]) < lengths[..., None]
+
+
+@wrong(MASK, "1 at [1, 0] where 0")
+def at_least_one_key(lengths, num_keys):
+    return torch.arange(num_keys) < lengths.clamp(min=1)[..., None]
+
+
+@wrong(MASK, "expected (1, 2)")
+def squeezed(lengths, num_keys):
+    return (torch.arange(num_keys) < lengths[..., None]).squeeze()
 
 
 @wrong(MASK, "not for a batch")
@@ -124,6 +135,17 @@ def by_loops(lengths, num_keys):
     for row, length in zip(mask.view(-1, num_keys), lengths.flatten(), strict=True):
         row[: int(length)] = True
     return mask
+
+
+@right(MASK)
+def by_numpy(lengths, num_keys, device=None):
+    mask = np.arange(num_keys) < lengths.numpy()[..., None]
+    return torch.from_numpy(mask).to(device)
+
+
+@right(MASK)
+def key_by_key(lengths, num_keys):
+    return torch.stack([lengths > j for j in range(num_keys)], dim=-1)
 
 
 @right(MASK)
@@ -276,6 +298,14 @@ def by_cdist(query, key, value):
 
 
 @right(DISTANCE)
+def by_longer_vectors(query, key, value):
+    ones = torch.ones_like(query[..., :1])
+    query = torch.cat([2 * query, -ones], dim=-1) / query.shape[-1] ** 0.5
+    key = torch.cat([key, key.square().sum(dim=-1, keepdim=True)], dim=-1)
+    return list(attend(query @ key.mT, value))
+
+
+@right(DISTANCE)
 def by_distance_loops(query, key, value):
     rows = []
     for i in range(query.shape[1]):
@@ -401,6 +431,17 @@ def shared_out(query, key, value):
 
 
 @right(MENDED)
+def by_batches(query, key, value):
+    q, k, v = (x.reshape(-1, *x.shape[-2:]) for x in (query, key, value))
+    scores = torch.bmm(q, k.transpose(1, 2))
+    scores /= math.sqrt(q.shape[2])
+    output, weights = attend(scores, v)
+    front = query.shape[:-2]
+    parts = (output, weights)
+    return tuple(x.reshape(*front, *x.shape[1:]) for x in parts)
+
+
+@right(MENDED)
 def by_the_lesson(query, key, value):
     return scaled_dot_product_attention(query, key, value)
 
@@ -419,6 +460,19 @@ def entropy_of(scores):
 def naive(query, key, temperature):
     weights = weights_of(query, key, temperature)
     return -(weights * weights.log()).sum(dim=-1).mean().item()
+
+
+@wrong(ENTROPY, "before the sum")
+def rows_dropped(query, key, temperature):
+    weights = weights_of(query, key, temperature)
+    rows = -(weights * weights.log()).sum(dim=-1)
+    return rows.nan_to_num(0).mean().item()
+
+
+@wrong(ENTROPY, "the values are not")
+def first_query(query, key, temperature):
+    weights = weights_of(query, key, temperature)[0, 0]
+    return -torch.xlogy(weights, weights).sum().item()
 
 
 @wrong(ENTROPY, "It divides them")
@@ -543,6 +597,13 @@ def blank_entropy(query, key, temperature):
 def by_log_softmax(query, key, temperature):
     scores = products(query, key) / query.shape[-1] ** 0.5 / temperature
     return -(scores.softmax(-1) * scores.log_softmax(-1)).sum(dim=-1).mean().item()
+
+
+@right(ENTROPY)
+def by_logsumexp(query, key, temperature):
+    scores = products(query, key) / query.shape[-1] ** 0.5 / temperature
+    mean_score = (scores.softmax(dim=-1) * scores).sum(dim=-1)
+    return (scores.logsumexp(dim=-1) - mean_score).mean().item()
 
 
 @right(ENTROPY)

@@ -57,6 +57,13 @@ def mean_of_sizes(x, gain, eps=1e-6):
     return x / (x.abs().mean(-1, keepdim=True) + eps) * gain
 
 
+@wrong(RMS, "the backward pass still needs")
+def adds_in_place(x, gain, eps=1e-6):
+    root = (x**2).mean(-1, keepdim=True).sqrt()
+    root += eps
+    return x / root * gain
+
+
 @wrong(RMS, "over the tokens")
 def over_the_tokens(x, gain, eps=1e-6):
     return x / (x.square().mean(dim=0) + eps).sqrt() * gain
@@ -133,6 +140,13 @@ def nothing_back(x, gain, eps=1e-6):
 @wrong(RMS, "not written yet")
 def blank_norm(x, gain, eps=1e-6):
     raise NotImplementedError
+
+
+@right(RMS)
+def in_float32(x, gain, eps=1e-6):
+    numbers = x.float()
+    mean_square = numbers.pow(2).mean(dim=-1, keepdim=True)
+    return (numbers * torch.rsqrt(mean_square + eps)).type_as(x) * gain
 
 
 @right(RMS)
@@ -265,6 +279,30 @@ class HeadsLeft(Separate):
         return self.attend(*parts)
 
 
+@wrong(SEPARATE, "type tuple")
+class WithTheWeights(Separate):
+    def forward(self, tokens):
+        return super().forward(tokens), None
+
+
+@wrong(SEPARATE, "type ndarray")
+class NumpyBack(Separate):
+    def forward(self, tokens):
+        return super().forward(tokens).detach().numpy()
+
+
+@wrong(SEPARATE, "takes the size of a piece")
+class CutBySize(Separate):
+    def cut(self, x):
+        return torch.stack(x.split(self.num_heads, dim=-1), dim=1)
+
+
+@wrong(SEPARATE, "divided by D_h and not by its root")
+class DividedBySize(Separate):
+    def attend(self, q, k, v):
+        return F.scaled_dot_product_attention(q, k, v, scale=1 / q.shape[-1])
+
+
 @wrong(SEPARATE, "no gradient arrives")
 class WithoutGradient(Separate):
     @torch.no_grad()
@@ -360,6 +398,12 @@ class Frozen(Separate):
             p.requires_grad_(False)
 
 
+@wrong(SEPARATE, "`load` freezes the layer")
+class FreezesTheLesson(Separate):
+    def load(self, attention):
+        super().load(attention.requires_grad_(False))
+
+
 @wrong(SEPARATE, "not written yet")
 class BlankLoad(Separate):
     def load(self, attention):
@@ -394,6 +438,25 @@ class ByStateDict(Separate):
             state[f"{name}.weight"] = attention.qkv.weight[rows]
             state[f"{name}.bias"] = attention.qkv.bias[rows]
         self.load_state_dict(state)
+
+
+@right(SEPARATE)
+class ImageByImage(Separate):
+    def forward(self, tokens):
+        found = []
+        for image in tokens:
+            parts = [p(image) for p in (self.query, self.key, self.value)]
+            cut = [p.unflatten(1, (self.num_heads, -1)).transpose(0, 1) for p in parts]
+            heads, _ = scaled_dot_product_attention(*cut)
+            found.append(heads.transpose(0, 1).flatten(1))
+        return self.out_proj(torch.stack(found))
+
+    def load(self, attention):
+        for name, p in attention.named_parameters():
+            layer, end = name.split(".")
+            names = ("query", "key", "value") if layer == "qkv" else (layer,)
+            for own, part in zip(names, p.data.chunk(len(names)), strict=True):
+                self.get_parameter(f"{own}.{end}").data = part.clone()
 
 
 @right(SEPARATE)
@@ -475,6 +538,20 @@ def joined_turned(query, key, value, num_heads):
     return F.scaled_dot_product_attention(*parts).permute(0, 2, 3, 1).flatten(2)
 
 
+@wrong(MENDED, "takes the size of a piece")
+def split_by_heads(query, key, value, num_heads):
+    parts = [x.split(num_heads, dim=-1) for x in (query, key, value)]
+    heads = [scaled_dot_product_attention(*p)[0] for p in zip(*parts, strict=True)]
+    return torch.cat(heads, dim=-1)
+
+
+@wrong(MENDED, "divided by D_h and not by its root")
+def divided_by_size(query, key, value, num_heads):
+    q, k, v = (cut(x, num_heads) for x in (query, key, value))
+    heads = F.scaled_dot_product_attention(q, k, v, scale=1 / q.shape[-1])
+    return heads.transpose(1, 2).flatten(2)
+
+
 @wrong(MENDED, "`num_heads` changes nothing")
 def one_head(query, key, value, num_heads):
     return F.scaled_dot_product_attention(query, key, value)
@@ -486,7 +563,7 @@ def averaged(query, key, value, num_heads):
     return F.scaled_dot_product_attention(*parts).mean(dim=1)
 
 
-@wrong(MENDED, "expected (1, 6, 4)")
+@wrong(MENDED, "expected (1, 6, 8)")
 def heads_left(query, key, value, num_heads):
     parts = [cut(x, num_heads) for x in (query, key, value)]
     return F.scaled_dot_product_attention(*parts)
@@ -547,6 +624,16 @@ def by_loop(query, key, value, num_heads):
 
 
 @right(MENDED)
+def by_filling(query, key, value, num_heads):
+    out = torch.empty_like(value)
+    size = value.shape[2] // num_heads
+    for i in range(0, value.shape[2], size):
+        parts = [x[..., i : i + size] for x in (query, key, value)]
+        out[..., i : i + size] = F.scaled_dot_product_attention(*parts)
+    return out
+
+
+@right(MENDED)
 def by_turned_view(query, key, value, num_heads):
     B, N, D = query.shape
     parts = [x.mT.reshape(B, num_heads, -1, N).mT for x in (query, key, value)]
@@ -601,6 +688,18 @@ def divided(attention, tokens):
     highest = weights.amax(1)
     highest = highest / highest.sum(-1, keepdim=True)
     return {"mean": weights.mean(1).sum(-1), "max": highest.sum(-1)}
+
+
+@wrong(SUMS, "mean or the map of one head")
+def mean_twice(attention, tokens):
+    sums = recorded(attention, tokens).mean(1).sum(-1)
+    return {"mean": sums, "max": sums}
+
+
+@wrong(SUMS, "freezes the layer")
+def freezes(attention, tokens):
+    weights = recorded(attention.requires_grad_(False), tokens)
+    return {"mean": weights.mean(1).sum(-1), "max": weights.amax(1).sum(-1)}
 
 
 @wrong(SUMS, "the two maps")
@@ -679,6 +778,16 @@ def by_hand(attention, tokens):
     q, k, _ = attention.qkv(tokens).reshape(cut).permute(2, 0, 3, 1, 4)
     weights = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1).detach()
     return {"mean": weights.mean(1).sum(-1), "max": weights.amax(1).sum(-1)}
+
+
+@right(SUMS)
+def picture_by_picture(attention, tokens):
+    sums = {"mean": [], "max": []}
+    for picture in tokens.split(1):
+        weights = recorded(attention, picture)[0].numpy()
+        sums["mean"].append(torch.tensor(weights.mean(0).sum(-1)))
+        sums["max"].append(torch.tensor(weights.max(axis=0).sum(-1)))
+    return {name: torch.stack(rows) for name, rows in sums.items()}
 
 
 @right(SUMS)

@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -136,6 +137,20 @@ def a_function(block):
     return lambda x: Turning(block)(x.mT).mT
 
 
+@wrong(WINDOWS, "It gives a class")
+def a_class(block):
+    class Own(Windows):
+        def __init__(self):
+            super().__init__(block)
+
+    return Own
+
+
+@wrong(WINDOWS, "It gives a tuple")
+def two_layers(block):
+    return windows_of(block)
+
+
 @wrong(WINDOWS, "`return` missing")
 def no_module(block):
     nn.Sequential(*windows_of(block))
@@ -181,6 +196,48 @@ def frozen(block):
     return nn.Sequential(first, nn.GELU(), second).requires_grad_(False)
 
 
+class ByData(Turning):
+    def forward(self, x):
+        x = F.gelu(F.conv1d(x, self.first.weight.data, self.first.bias.data))
+        return F.conv1d(x, self.second.weight.data, self.second.bias.data)
+
+
+@wrong(WINDOWS, "no gradient arrives at a weight")
+def by_data(block):
+    return ByData(block)
+
+
+class InNumpy(Turning):
+    def forward(self, x):
+        return self.second(F.gelu(self.first(x))).detach().numpy()
+
+
+@wrong(WINDOWS, "gives ndarray")
+def in_numpy(block):
+    return InNumpy(block)
+
+
+class Silent(Turning):
+    def forward(self, x):
+        self.second(F.gelu(self.first(x)))
+
+
+@wrong(WINDOWS, "the module gives back None")
+def silent(block):
+    return Silent(block)
+
+
+class ChangingInput(Turning):
+    def forward(self, x):
+        x *= 2
+        return self.second(F.gelu(self.first(x / 2)))
+
+
+@wrong(WINDOWS, "changes the tensor")
+def changing_input(block):
+    return ChangingInput(block)
+
+
 @wrong(WINDOWS, "not written yet")
 def blank_windows(block):
     raise NotImplementedError
@@ -194,6 +251,23 @@ class Windows(Turning):
 @right(WINDOWS)
 def as_a_class(block):
     return Windows(block)
+
+
+class SecondFirst(nn.Module):
+    """The order of the attributes is not that of the layers."""
+
+    def __init__(self, block):
+        super().__init__()
+        self.down, self.up = windows_of(block)[::-1]
+        self.activation = block.mlp[1]
+
+    def forward(self, x):
+        return self.down(self.activation(self.up(x)))
+
+
+@right(WINDOWS)
+def second_first(block):
+    return SecondFirst(block)
 
 
 @right(WINDOWS)
@@ -285,6 +359,12 @@ class NotGated(Gated):
 class NoWayBack(Gated):
     def forward(self, tokens):
         return self.combine(self.gate(tokens), self.value(tokens))
+
+
+@wrong(GATED, "gives ndarray")
+class GatedInNumpy(Gated):
+    def forward(self, tokens):
+        return super().forward(tokens).detach().numpy()
 
 
 @wrong(GATED, "stores (outputs, inputs)")
@@ -531,6 +611,29 @@ class TenPercent(Mended):
         return F.dropout(x, 0.1, self.training) if self.p else x
 
 
+@wrong(MENDED, "does not come from the argument")
+class TenPercentAlways(Mended):
+    def drop(self, x):
+        return F.dropout(x, 0.1, self.training)
+
+
+@wrong(MENDED, "does not come from the argument")
+class DefaultShare(Mended):
+    def __init__(self, embedding_dim, mlp_size, dropout):
+        super().__init__(embedding_dim, mlp_size, dropout)
+        self.after = nn.Dropout()
+
+    def drop(self, x):
+        return self.after(x)
+
+
+@wrong(MENDED, "changes the tensor")
+class ChangesTokens(Mended):
+    def forward(self, tokens):
+        tokens *= 2
+        return super().forward(tokens / 2)
+
+
 @wrong(MENDED, "has a draw of its own")
 class WholeTokens(Mended):
     def drop(self, x):
@@ -685,6 +788,16 @@ def of_five(layer, inputs):
     return int((before_relu(layer, inputs) <= 0).all(dim=0).sum()) / 5
 
 
+@wrong(DEAD, "the values are not")
+def always_alive(layer, inputs):
+    return (before_relu(layer, inputs) > 0).all(dim=0).float().mean().item()
+
+
+@wrong(DEAD, "the values are not")
+def by_the_bias(layer, inputs):
+    return (layer.bias <= 0).float().mean().item()
+
+
 @wrong(DEAD, "changes the layer")
 def in_place(layer, inputs):
     with torch.no_grad():
@@ -727,3 +840,10 @@ def by_gradient(layer, inputs):
 def by_sums(layer, inputs):
     sums = torch.relu(layer(inputs)).reshape(-1, layer.out_features).sum(dim=0)
     return float((sums == 0).double().mean())
+
+
+@right(DEAD)
+def by_numpy(layer, inputs):
+    weight, bias = (p.detach().numpy() for p in layer.parameters())
+    hidden = (inputs.numpy() @ weight.T + bias).reshape(-1, len(bias))
+    return np.float32((hidden.max(axis=0) <= 0).mean())

@@ -2,6 +2,7 @@
 
 import random
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -272,6 +273,14 @@ class OneFactor(Scaled):
         self.gamma_mlp = self.gamma_msa
 
 
+@wrong(SCALE, "the same memory")
+class OneMemory(Scaled):
+    def __init__(self, embedding_dim, num_heads, mlp_size, start=0.1):
+        super().__init__(embedding_dim, num_heads, mlp_size)
+        gamma = torch.full((embedding_dim,), start)
+        self.gamma_msa, self.gamma_mlp = nn.Parameter(gamma), nn.Parameter(gamma)
+
+
 @wrong(SCALE, "one number for the whole token")
 class OneNumber(Scaled):
     def __init__(self, embedding_dim, num_heads, mlp_size, start=0.1):
@@ -335,6 +344,16 @@ class OtherNames(Scaled):
         return tokens + self.gamma_mlp * self.mlp_block(tokens)
 
 
+@wrong(SCALE, "what is `norm.bias` for")
+class NormAtTheEnd(Scaled):
+    def __init__(self, embedding_dim, num_heads, mlp_size, start=0.1):
+        super().__init__(embedding_dim, num_heads, mlp_size, start)
+        self.norm = nn.LayerNorm(embedding_dim)
+
+    def forward(self, tokens):
+        return self.norm(super().forward(tokens))
+
+
 @wrong(SCALE, "changes the tensor")
 class ScaledInPlace(Scaled):
     def forward(self, tokens):
@@ -368,6 +387,26 @@ class ByDiagonal(Scaled):
         branches = (self.msa_block, self.gamma_msa), (self.mlp_block, self.gamma_mlp)
         for block, gamma in branches:
             tokens = tokens + block(tokens) @ torch.diag(gamma)
+        return tokens
+
+
+@right(SCALE)
+class ByAList(nn.Module):
+    """Each block has two names; the first is not the one of the table."""
+
+    def __init__(self, embedding_dim, num_heads, mlp_size, start=0.1):
+        super().__init__()
+        attention = MultiheadSelfAttentionBlock(embedding_dim, num_heads)
+        self.blocks = nn.ModuleList([attention, MLPBlock(embedding_dim, mlp_size)])
+        self.msa_block, self.mlp_block = self.blocks
+        self.gamma_msa = nn.Parameter(torch.full((embedding_dim,), start))
+        self.gamma_mlp = nn.Parameter(torch.full((embedding_dim,), start))
+
+    def forward(self, tokens):
+        for block, gamma in zip(
+            self.blocks, (self.gamma_msa, self.gamma_mlp), strict=True
+        ):
+            tokens = tokens + block(tokens) * gamma
         return tokens
 
 
@@ -519,6 +558,34 @@ def picture_by_picture(branch, rate, training):
     return torch.stack(rows)
 
 
+@right(DROP)
+def zeros_to_start_with(branch, rate, training):
+    if not training:
+        return branch
+    out = torch.zeros_like(branch)
+    for i in range(len(branch)):
+        if torch.rand(1) >= rate:
+            out[i] = branch[i] / (1 - rate)
+    return out
+
+
+@right(DROP)
+def stacked(branch, rate, training):
+    if not training:
+        return branch
+    kept = torch.rand(len(branch)) >= rate
+    rows = [
+        p / (1 - rate) if keep else torch.zeros_like(p)
+        for p, keep in zip(branch, kept, strict=True)
+    ]
+    return torch.stack(rows)
+
+
+@right(DROP)
+def by_dropout2d(branch, rate, training):
+    return F.dropout2d(branch[None], rate, training)[0]  # pictures are its channels
+
+
 def table_of(tokens):
     unit = F.normalize(tokens, dim=-1)
     return unit @ unit.mT
@@ -625,6 +692,13 @@ def one_too_many(blocks, tokens):
     return [first, *by_mask(blocks, tokens)]
 
 
+@wrong(ALIKE, "because their cosine is 1")
+def all_but_ones(blocks, tokens):
+    return after_each(
+        blocks, tokens, lambda z: table_of(z)[table_of(z) < 0.99999].mean()
+    )
+
+
 @wrong(ALIKE, "of the last block")
 def only_the_last(blocks, tokens):
     return by_mask(blocks, tokens)[-1:]
@@ -678,3 +752,15 @@ def by_upper_triangle(blocks, tokens):
         unit = tokens / tokens.square().sum(-1, keepdim=True).sqrt()
         found.append(float((unit[:, i] * unit[:, j]).sum(-1).mean()))
     return tuple(found)
+
+
+@right(ALIKE)
+def by_numpy(blocks, tokens):
+    pairs = 1 - np.eye(tokens.numpy().shape[1])
+
+    def measure(z):
+        unit = z.numpy() / np.linalg.norm(z.numpy(), axis=-1, keepdims=True)
+        table = unit @ unit.transpose(0, 2, 1)
+        return (table * pairs).sum() / (len(z) * pairs.sum())
+
+    return after_each(blocks, tokens, measure)

@@ -3,11 +3,13 @@
 import copy
 from functools import partial
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from going_modular.multihead_attention import MultiheadSelfAttention
 from going_modular.position_embedding import ViTEmbedding
 from going_modular.vit import ViT
 from tests.exercise_answers import right, wrong
@@ -580,4 +582,28 @@ def by_linear_algebra(module, embedding_dim, num_tokens):
     counts = [count(module, embedding_dim, int(n)) for n in sizes]
     matrix = torch.stack([sizes, sizes**2], dim=1)
     a, b = torch.linalg.solve(matrix, torch.tensor(counts).double()).tolist()
+    return as_dict(a * num_tokens, b * num_tokens**2, a / b)
+
+
+@right(PARTS)
+def in_numpy(module, embedding_dim, num_tokens):
+    counts = np.array([count(module, embedding_dim, k * num_tokens) for k in (1, 2)])
+    pairs = (counts[1] - 2 * counts[0]) // 2
+    dense = counts[0] - pairs
+    return as_dict(dense, pairs, num_tokens * dense / pairs)
+
+
+@right(PARTS)
+def in_tensors(module, embedding_dim, num_tokens):
+    once = torch.tensor(count(module, embedding_dim, num_tokens))
+    twice = torch.tensor(count(module, embedding_dim, 2 * num_tokens))
+    dense = 2 * once - twice // 2
+    return as_dict(dense, once - dense, num_tokens * dense.double() / (once - dense))
+
+
+@right(PARTS)
+def by_the_modules(module, embedding_dim, num_tokens):
+    a = sum(m.weight.numel() for m in module.modules() if isinstance(m, nn.Linear))
+    layers = sum(isinstance(m, MultiheadSelfAttention) for m in module.modules())
+    b = 2 * embedding_dim * layers
     return as_dict(a * num_tokens, b * num_tokens**2, a / b)

@@ -218,6 +218,25 @@ def indexed(model, batches, lr, factor, steps):
     return sweep(model, stream, create_optimizer(model), lr, factor, steps)
 
 
+@wrong(FINDER, "put back after the last step only")
+def puts_back_each_time(model, batches, lr, factor, steps):
+    before, stream = copy.deepcopy(model.state_dict()), endless(batches)
+    optimizer, rates, losses = create_optimizer(model), [], []
+    for i in range(steps):
+        set_rate(optimizer, lr * factor**i)
+        rates.append(lr * factor**i)
+        losses.append(learn(model, next(stream), optimizer))
+        model.load_state_dict(before)
+    return rates, losses
+
+
+@wrong(FINDER, "lists of numbers")
+def rates_of_both_groups(model, batches, lr, factor, steps):
+    model, stream = copy.deepcopy(model), endless(batches)
+    rates, losses = sweep(model, stream, create_optimizer(model), lr, factor, steps)
+    return [[rate, rate] for rate in rates], losses
+
+
 @wrong(FINDER, "not written yet")
 def blank_finder(model, batches, lr, factor, steps):
     raise NotImplementedError("your lines go here")
@@ -256,6 +275,22 @@ def with_numpy(model, batches, lr, factor, steps):
         set_rate(optimizer, rate)
         losses[i] = learn(model, batches[i % len(batches)], optimizer)
     return rates, losses
+
+
+@right(FINDER)
+def epoch_by_epoch(model, batches, lr=1e-5, factor=2.0, steps=18, verbose=False):
+    before = copy.deepcopy(model.state_dict())
+    optimizer = create_optimizer(model, lr=lr)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: factor**i)
+    rates, losses = [], []
+    while True:
+        for batch in batches:
+            if len(rates) == steps:
+                model.load_state_dict(before)
+                return [rates, losses]
+            rates.append(optimizer.param_groups[-1]["lr"])
+            losses.append(learn(model, batch, optimizer))
+            schedule.step()
 
 
 def run(model, batches, lr, warmup, decay, clip, change=None):
@@ -495,6 +530,25 @@ def without_decay(model, batches, lr, warmup, decay, clip):
     return numbers(*run(model, batches, lr, warmup, 0.0, clip))
 
 
+@wrong(RUN, "must be one number")
+def all_steps(model, batches, lr, warmup, decay, clip):
+    vectors, lengths = run(model, batches, lr, warmup, decay, clip)
+    found = numbers(vectors, lengths)
+    return found | {"largest_step": vectors.diff(dim=0).norm(dim=1).tolist()}
+
+
+@wrong(RUN, "`backward` has not filled it yet")
+def reads_before_backward(model, batches, lr, warmup, decay, clip):
+    return max(p.grad.norm() for p in model.parameters())
+
+
+@wrong(RUN, "has no attribute 'item'")
+def loss_of_backward(model, batches, lr, warmup, decay, clip):
+    for x, y in batches:
+        loss = F.cross_entropy(model(x), y).backward()
+        print(loss.item())
+
+
 @wrong(RUN, "not written yet")
 def blank_run(model, batches, lr, warmup, decay, clip):
     raise NotImplementedError("your lines go here")
@@ -503,6 +557,12 @@ def blank_run(model, batches, lr, warmup, decay, clip):
 @right(RUN)
 def with_all_weights_kept(model, batches, lr, warmup, decay, clip):
     return numbers(*run(model, batches, lr, warmup, decay, clip))
+
+
+@right(RUN)
+def norm_with_a_graph(model, batches, lr, warmup, decay, clip):
+    found = numbers(*run(model, batches, lr, warmup, decay, clip))
+    return found | {"weight_norm": parameters_to_vector(model.parameters()).norm()}
 
 
 @right(RUN)
@@ -579,6 +639,14 @@ def first_of_equals(results):
     return best + 1, results["test_acc"][best]
 
 
+@wrong(REPORT, "the last of them")
+def equals_by_test(results):
+    epochs = range(1, len(results["val_acc"]) + 1)
+    rows = zip(results["val_acc"], results["test_acc"], epochs, strict=True)
+    _, accuracy, epoch = max(rows)
+    return epoch, accuracy
+
+
 @wrong(REPORT, "lowest validation accuracy")
 def worst(results):
     best = results["val_acc"].index(min(results["val_acc"]))
@@ -652,6 +720,20 @@ def by_sorting(results):
     return epoch, accuracy
 
 
+@right(REPORT)
+def numbers_of_numpy(results):
+    accuracies = np.array(results["val_acc"])
+    best = np.flatnonzero(accuracies == accuracies.max())[-1]
+    return best + 1, np.array(results["test_acc"])[best]
+
+
+@right(REPORT)
+def numbers_of_torch(results):
+    accuracies = torch.tensor(results["val_acc"])
+    best = len(accuracies) - 1 - accuracies.flip(0).argmax()
+    return best + 1, torch.tensor(results["test_acc"])[best]
+
+
 def distances(train, test, shrink=F.adaptive_avg_pool2d):
     """RMS distances (n, m) without and with the mirror."""
     a, b = shrink(train, 8), shrink(test, 8)
@@ -704,6 +786,22 @@ def picked(train, test, threshold):
         return F.interpolate(x, (size, size), mode="nearest")
 
     return below(torch.minimum(*distances(train, test, pick)), threshold)
+
+
+@wrong(NEAR, "not as averages over 8 x 8")
+def of_16_blocks(train, test, threshold):
+    def finer(x, size):
+        return F.adaptive_avg_pool2d(x, 16)
+
+    return below(torch.minimum(*distances(train, test, finer)), threshold)
+
+
+@wrong(NEAR, "other blocks than 8 x 8")
+def square_blocks(train, test, threshold):
+    def square(x, size):
+        return F.avg_pool2d(x, x.shape[3] // size)
+
+    return below(torch.minimum(*distances(train, test, square)), threshold)
 
 
 @wrong(NEAR, "between four pixels")
@@ -770,6 +868,24 @@ def nearest_only(train, test, threshold):
         for j, (i, d) in enumerate(zip(best.indices, best.values, strict=True))
         if d < threshold
     ]
+
+
+@wrong(NEAR, "copies in the test set")
+def last_of_each(train, test, threshold):
+    found = below(torch.minimum(*distances(train, test)), threshold)
+    return list(dict(found).items())
+
+
+@wrong(NEAR, "copies in the test set")
+def first_of_each(train, test, threshold):
+    found = below(torch.minimum(*distances(train, test)), threshold)
+    return list(dict(found[::-1]).items())
+
+
+@wrong(NEAR, "read only once")
+def as_zip(train, test, threshold):
+    near = torch.minimum(*distances(train, test)) < threshold
+    return zip(*near.nonzero(as_tuple=True), strict=True)
 
 
 @wrong(NEAR, "named twice")

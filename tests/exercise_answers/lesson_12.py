@@ -10,6 +10,7 @@ from torch import nn
 from torchvision.transforms import v2
 
 from going_modular.data_setup import IMAGENET_MEAN, IMAGENET_STD, create_transform
+from going_modular.pictures import to_rgb
 from going_modular.position_embedding import (
     PositionEmbedding,
     interpolate_position_embedding,
@@ -114,6 +115,27 @@ def spoils_the_model(vit, images):
     return found
 
 
+@wrong(FEATURES, "still in evaluation mode")
+def leaves_training_mode(vit, images):
+    found = vit.layer_norm(z_L(vit, images))[:, 1:].mean(dim=1)
+    vit.train()
+    return found
+
+
+@wrong(FEATURES, "as trainable as before")
+def freezes_the_model(vit, images):
+    vit.requires_grad_(False)
+    return vit.layer_norm(z_L(vit, images))[:, 1:].mean(dim=1)
+
+
+@wrong(FEATURES, "without new hooks")
+def leaves_a_hook(vit, images):
+    kept = []
+    vit.encoder.register_forward_hook(lambda m, given, out: kept.append(out))
+    vit(images)
+    return vit.layer_norm(kept[0])[:, 1:].mean(dim=1)
+
+
 @wrong(FEATURES, "not written yet")
 def blank_features(vit, images):
     raise NotImplementedError("your lines go here")
@@ -142,6 +164,20 @@ def by_a_hook(vit, images):
     vit(images)
     handle.remove()
     return torch.stack([vit.layer_norm(z[1:]).mean(dim=0) for z in kept[0]])
+
+
+@right(FEATURES)
+def image_by_image(vit, images, *, rows=slice(1, None)):
+    vit.eval()
+    found = [vit.layer_norm(z_L(vit, x[None]))[0, rows].mean(dim=0) for x in images]
+    return torch.stack(found)
+
+
+@right(FEATURES)
+def mean_of_numpy(vit, images):
+    with torch.inference_mode():
+        z = vit.layer_norm(z_L(vit, images))
+    return torch.from_numpy(z.numpy()[:, 1:].mean(axis=1))
 
 
 HALF = (0.5, 0.5, 0.5)
@@ -206,6 +242,40 @@ def without_rgb(model, pictures):
     return torch.stack([transform(picture) for picture in pictures])
 
 
+def where_missing(mean, std):
+    def prepare(model, pictures):
+        own = {"mean": mean, "std": std, **model.preprocessing}
+        transform = create_transform(**own)
+        return torch.stack([transform(p.convert("RGB")) for p in pictures])
+
+    return prepare
+
+
+@wrong(PREPARE, "Put no others in their place")
+def imagenet_where_missing(model, pictures):
+    return where_missing(IMAGENET_MEAN, IMAGENET_STD)(model, pictures)
+
+
+@wrong(PREPARE, "Put no others in their place")
+def half_where_missing(model, pictures):
+    return where_missing(HALF, HALF)(model, pictures)
+
+
+@wrong(PREPARE, "see-through has four")
+def grey_ones_only(model, pictures):
+    transform = create_transform(**model.preprocessing)
+    pictures = [p.convert("RGB") if p.mode == "L" else p for p in pictures]
+    return torch.stack([transform(p) for p in pictures])
+
+
+@wrong(PREPARE, "changes the list of pictures")
+def in_the_list(model, pictures):
+    transform = create_transform(**model.preprocessing)
+    for i, picture in enumerate(pictures):
+        pictures[i] = transform(picture.convert("RGB"))
+    return torch.stack(pictures)
+
+
 @wrong(PREPARE, "expected a tensor")
 def a_list(model, pictures):
     transform = create_transform(**model.preprocessing)
@@ -250,6 +320,14 @@ def in_two_steps(model, pictures):
 def rgb_inside(model, pictures):
     steps = v2.Compose([v2.RGB(), create_transform(**model.preprocessing)])
     return torch.cat([steps(picture)[None] for picture in pictures])
+
+
+@right(PREPARE)
+def by_to_rgb(model, pictures):
+    own = model.preprocessing.get
+    size, mean, std = own("img_size", 224), own("mean"), own("std")
+    transform = create_transform(size, mean, std, crop_pct=own("crop_pct", 1.0))
+    return torch.stack([transform(to_rgb(picture)) for picture in pictures])
 
 
 def accuracy(head, features, labels):
@@ -412,6 +490,12 @@ def one_head(train, test, sizes, fit, seed=0):
     return {size: accuracy(head, *test) for size in sizes}
 
 
+@wrong(SIZES, "not rounded")
+def two_digits(train, test, sizes, fit, seed=0):
+    found = from_one_order(train, test, sizes, fit, seed)
+    return {size: round(share, 2) for size, share in found.items()}
+
+
 @wrong(SIZES, "a dict")
 def a_list_of_numbers(train, test, sizes, fit, seed=0):
     found = []
@@ -568,6 +652,27 @@ def in_place(model, img_size):
     return finish(model, model, img_size)
 
 
+@wrong(LARGER, "the given model itself")
+def itself_if_it_fits(model, img_size):
+    if model.preprocessing["img_size"] == img_size:
+        return model
+    return by_loading(model, img_size)
+
+
+@wrong(LARGER, "as trainable as before")
+def freezes_the_given_one(model, img_size):
+    new = by_loading(model, img_size)
+    model.requires_grad_(False)
+    return new
+
+
+@wrong(LARGER, "still in evaluation mode")
+def trains_the_given_one(model, img_size):
+    new = by_loading(model, img_size)
+    model.train()
+    return new
+
+
 @wrong(LARGER, "is not that of the given model")
 def untrained(model, img_size):
     return finish(made_for(model, img_size), model, img_size)
@@ -619,6 +724,28 @@ def shared_settings(model, img_size):
     new.preprocessing = model.preprocessing
     new.preprocessing["img_size"] = img_size
     return new.eval()
+
+
+@wrong(LARGER, "copy the dict")
+def takes_the_size_out(model, img_size):
+    new, own = by_loading(model, img_size), model.preprocessing
+    del own["img_size"]
+    new.preprocessing = {"img_size": img_size, **own}
+    return new
+
+
+@wrong(LARGER, "copy the dict")
+def takes_the_mean_out(model, img_size):
+    new, own = by_loading(model, img_size), model.preprocessing
+    new.preprocessing = {"img_size": img_size, "mean": own.pop("mean"), **own}
+    return new
+
+
+@wrong(LARGER, "is no dict")
+def settings_as_a_pair(model, img_size):
+    new = by_loading(model, img_size)
+    new.preprocessing = tuple(new.preprocessing.items())
+    return new
 
 
 @wrong(LARGER, "same tensors")

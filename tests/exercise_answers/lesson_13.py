@@ -1,5 +1,7 @@
 """Answers to the exercises of lesson 13."""
 
+import copy
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -61,6 +63,12 @@ def of_the_example(logits, k):
     return torch.tensor([1, 0, 3, 2])[:k]
 
 
+@wrong(LEAST, "these are ranks")
+def ranks(logits, k):
+    order = logits.softmax(dim=1).max(dim=1).values.argsort(stable=True)
+    return order.argsort()[:k]
+
+
 @wrong(LEAST, "expected (3,)")
 def without_k(logits, k):
     return logits.softmax(dim=1).max(dim=1).values.argsort(stable=True)
@@ -111,6 +119,12 @@ def by_sorting_pairs(logits, k):
 def by_numpy(logits, k):
     sure = logits.softmax(dim=1).amax(dim=1).numpy()
     return torch.from_numpy(np.argsort(sure, kind="stable")[:k])
+
+
+@right(LEAST)
+def by_sum_of_powers(logits, k):
+    powers = (logits - logits.amax(dim=1, keepdim=True)).exp().sum(dim=1)
+    return powers.argsort(descending=True, stable=True)[:k].int()
 
 
 @right(LEAST)
@@ -357,6 +371,13 @@ def leaves_training(model, images, patch_size):
     return maps
 
 
+@wrong(GRADIENT, "a hook is left")
+def leaves_a_hook(model, images, patch_size):
+    kept = []
+    model.register_forward_hook(lambda module, given, out: kept.append(out))
+    return by_patch(asked(model, images, winners).abs(), patch_size)
+
+
 @wrong(GRADIENT, "changes the tensor itself")
 def asks_the_pictures(model, images, patch_size):
     images.requires_grad_()
@@ -401,6 +422,22 @@ def by_functional(model, images, patch_size):
     p = patch_size
     sums = gradient.abs().reshape(b, c, h // p, p, w // p, p).sum(dim=(1, 3, 5))
     return sums / sums.flatten(1).sum(dim=1)[:, None, None]
+
+
+@right(GRADIENT)
+def asks_a_copy_of_the_model(model, images, patch_size):
+    pixels = images.clone().requires_grad_()
+    winners(copy.deepcopy(model)(pixels)).backward()
+    return by_patch(pixels.grad.abs(), patch_size)
+
+
+@right(GRADIENT)
+def by_jacobian(model, images, patch_size):
+    best = model(images).argmax(dim=1, keepdim=True)
+    gradient = torch.autograd.functional.jacobian(
+        lambda x: model(x).gather(1, best).sum(), images
+    )
+    return by_patch(gradient.abs(), patch_size)
 
 
 @right(GRADIENT)
@@ -612,6 +649,45 @@ def one_too_few(model, images, maps, count, generator):
     return found | {"random": fall(model, images, maps, places)}
 
 
+def masked(keep):
+    """Makes an answer whose 'random' multiplies with `keep(maps, count, generator)`."""
+
+    def answer(model, images, maps, count, generator):
+        value = fall(model, images, maps, downwards(maps)[:, :count])
+        kept = keep(maps, count, generator).view(-1, 1, *maps.shape[1:])
+        before, winner = shares_of(model, images).max(dim=1, keepdim=True)
+        rest = images * F.interpolate(kept, images.shape[2:])
+        after = shares_of(model, rest).gather(1, winner)
+        return {"highest": value, "random": (before - after).mean().item()}
+
+    return answer
+
+
+@wrong(REMOVAL, "lose exactly k")
+def random_of_the_batch(model, images, maps, count, generator):
+    def keep(maps, count, generator):
+        order = torch.randperm(maps.numel(), generator=generator)
+        return (order >= count * len(maps)).float()
+
+    return masked(keep)(model, images, maps, count, generator)
+
+
+@wrong(REMOVAL, "lose exactly k")
+def each_patch_by_chance(model, images, maps, count, generator):
+    def keep(maps, count, generator):
+        chance = torch.rand(maps.shape, generator=generator)
+        return (chance >= count / maps[0].numel()).float()
+
+    return masked(keep)(model, images, maps, count, generator)
+
+
+@wrong(REMOVAL, "training mode afterwards")
+def leaves_training_mode(model, images, maps, count, generator):
+    found = measured(usual)(model, images, maps, count, generator)
+    model.train()
+    return found
+
+
 @wrong(REMOVAL, "the keys")
 def a_pair(model, images, maps, count, generator):
     found = measured(usual)(model, images, maps, count, generator)
@@ -677,6 +753,26 @@ def by_permutations(model, images, maps, count, generator):
             after = model(images.masked_fill(hole[:, None], 0)).softmax(dim=-1)
         falls[name] = (shares[rows, winner] - after[rows, winner]).mean()
     return falls
+
+
+@right(REMOVAL)
+def by_multinomial(model, images, maps, count, generator):
+    def orders(maps, generator):
+        chances = torch.ones(len(maps), maps[0].numel())
+        return downwards(maps), torch.multinomial(chances, count, generator=generator)
+
+    return measured(orders)(model, images, maps, count, generator)
+
+
+@right(REMOVAL)
+def by_numpy_order(model, images, maps, count, generator):
+    def orders(maps, generator):
+        seed = int(torch.randint(2**31, (1,), generator=generator))
+        rows = np.tile(np.arange(maps[0].numel()), (len(maps), 1))
+        rows = np.random.default_rng(seed).permuted(rows, axis=1)
+        return downwards(maps), torch.from_numpy(rows)
+
+    return measured(orders)(model, images, maps, count, generator)
 
 
 @right(REMOVAL)

@@ -3,8 +3,10 @@
 from pathlib import Path
 from tempfile import mkdtemp
 
+import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from tests.exercise_answers import right, wrong
 
@@ -62,6 +64,30 @@ writes(
     "on import it reads the command line",
     "main_on_import",
     ('if __name__ == "__main__":\n    main()', "main()"),
+)
+writes(
+    "on import it reads the command line",
+    "known_options_on_import",
+    ("def main", "WORDS = argparse.ArgumentParser()\n\n\ndef main"),
+    (
+        "\n\n\ndef main",
+        '\nWORDS.add_argument("--classes", type=int, default=3)\n'
+        "CLASSES = WORDS.parse_known_args()[0].classes\n\n\ndef main",
+    ),
+)
+writes(
+    "(stderr)",
+    "says_it_aside",
+    ('parameters")', 'parameters", file=__import__("sys").stderr)'),
+)
+writes("", "with_an_exit_code", ("    main()\n", "    raise SystemExit(main())\n"))
+writes(
+    "",
+    "own_logger",
+    (
+        "    model = ",
+        "    import logging\n\n    logging.warning('building')\n    model = ",
+    ),
 )
 writes(
     "on import it prints something",
@@ -278,6 +304,56 @@ class NeverReset(Stop):
         return self.waited >= self.patience
 
 
+@wrong(STOP, "a small rise is not counted")
+class LeastRise(Stop):
+    def risen(self, accuracy):
+        return accuracy > self.best + 1e-4
+
+
+@wrong(STOP, "a small rise is not counted")
+class Rounded(Stop):
+    def risen(self, accuracy):
+        return round(accuracy, 2) > self.best
+
+    def update(self, accuracy):
+        return super().update(round(accuracy, 2))
+
+
+@wrong(STOP, "it always does")
+class StoppedForEver(Stop):
+    stopped = False
+
+    def update(self, accuracy):
+        self.stopped = super().update(accuracy) or self.stopped
+        return self.stopped
+
+
+@wrong(STOP, "begins to count anew")
+class CountsAnew(Stop):
+    def update(self, accuracy):
+        said = super().update(accuracy)
+        self.waited = 0 if said else self.waited
+        return said
+
+
+@wrong(STOP, "Saving must not change")
+class ForgetsWhenSaved(Stop):
+    def state_dict(self):
+        state, self.waited = super().state_dict(), 0
+        return state
+
+
+@wrong(STOP, "In all it says")
+class NoneOfTheLast(Stop):
+    def __init__(self, patience):
+        super().__init__(patience)
+        self.seen = []
+
+    def update(self, accuracy):
+        self.seen.append(accuracy)
+        return self.seen[-1] <= ([2.0] * self.patience + self.seen)[-self.patience - 1]
+
+
 @wrong(STOP, "with the one before")
 class LastOnly(Stop):
     def update(self, accuracy):
@@ -477,6 +553,23 @@ class ByTensor(Stop):
         self.best, self.waited = state["both"].tolist()
 
 
+@right(STOP)
+class ByWindows:
+    def __init__(self, patience, min_delta=0.0):
+        self.patience, self.seen = patience, []
+
+    def update(self, accuracy):
+        self.seen.append(accuracy)
+        before, last = self.seen[: -self.patience], self.seen[-self.patience :]
+        return bool(before) and max(last) <= max(before)
+
+    def state_dict(self):
+        return {"seen": self.seen[:], "patience": self.patience}
+
+    def load_state_dict(self, state):
+        self.patience, self.seen = state["patience"], [*state["seen"]]
+
+
 def parts_of(images, labels, size):
     return list(zip(images.split(size), labels.split(size), strict=True))
 
@@ -544,6 +637,27 @@ def the_big_batch(model, loss_fn, images, labels, size):
     loss = loss_fn(model(images), labels)
     loss.backward()
     return loss.item()
+
+
+@wrong(GRADIENT, "more than `size` images at once")
+def loss_of_all_at_once(model, loss_fn, images, labels, size):
+    loss = accumulate(lambda n, parts, size, B: n / B)
+    loss(model, loss_fn, images, labels, size)
+    with torch.no_grad():
+        return loss_fn(model(images), labels).item()
+
+
+@wrong(GRADIENT, "a part without images")
+def one_part_more(model, loss_fn, images, labels, size):
+    model.zero_grad()
+    total = 0.0
+    for i in range(len(images) // size + 1):
+        part = slice(i * size, (i + 1) * size)
+        share = len(labels[part]) / len(labels)
+        loss = loss_fn(model(images[part]), labels[part]) * share
+        loss.backward()
+        total += loss.item()
+    return total
 
 
 @wrong(GRADIENT, "`chunk` into a number of parts")
@@ -663,6 +777,30 @@ def by_autograd(model, loss_fn, images, labels, size):
     return total
 
 
+@right(GRADIENT)
+def by_a_loader(model, loss_fn, images, labels, size):
+    torch.optim.SGD(model.parameters(), lr=0.1).zero_grad()
+    losses, counts = [], []
+    for x, y in DataLoader(TensorDataset(images, labels), size, shuffle=True):
+        loss = loss_fn(model(x), y)
+        loss.backward(torch.tensor(len(x) / len(images)))
+        losses.append(loss.item())
+        counts.append(len(x))
+    return np.average(losses, weights=counts)
+
+
+@right(GRADIENT)
+def in_nearly_equal_parts(model, loss_fn, images, labels, size):
+    model.zero_grad(set_to_none=False)
+    total, count = 0.0, -(-len(images) // size)
+    parts = zip(images.tensor_split(count), labels.tensor_split(count), strict=True)
+    for x, y in parts:
+        loss = loss_fn(model(x), y) * len(x) / len(images)
+        loss.backward()
+        total += loss.item()
+    return total
+
+
 def counted(samplers, pictures, **other):
     """What is right, with other values for some keys."""
     together = [i for sampler in samplers for i in sampler]
@@ -715,6 +853,26 @@ def seen(samplers, pictures):
 def missing_in_the_first(samplers, pictures):
     missing = pictures - len(set(samplers[0]))
     return counted(samplers, pictures, missing=missing)
+
+
+@wrong(VIEWS, "'missing' is 0, expected 5")
+def missing_below_the_highest(samplers, pictures):
+    together = {i for sampler in samplers for i in sampler}
+    missing = 1 + max(together) - len(together)
+    return counted(samplers, pictures, missing=missing)
+
+
+@wrong(VIEWS, "'repeated' is 0, expected 2")
+def shared_by_the_first_two(samplers, pictures):
+    both = set(samplers[0]) & set(samplers[1]) if len(samplers) > 1 else ()
+    return counted(samplers, pictures, repeated=len(both))
+
+
+@wrong(VIEWS, "'repeated' is True, expected 4")
+def any_repeated(samplers, pictures):
+    return counted(
+        samplers, pictures, repeated=counted(samplers, pictures)["repeated"] > 0
+    )
 
 
 @wrong(VIEWS, "different pictures each")

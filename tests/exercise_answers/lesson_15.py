@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+import helper_functions
 from going_modular.vit import create_vit
 from helper_functions import check_close
 from tests.exercise_answers import right, wrong
@@ -83,6 +84,29 @@ class Detached(Around):
         return 1e-4 * self.vit(images)
 
 
+a_model = small_vit(3)
+a_model.__name__ = "a_model"
+wrong(CHECK, "not a model")(a_model)
+
+
+@wrong(CHECK, "no finite numbers")
+class DividesByZero(Around):
+    def forward(self, images):
+        return self.vit(images / 0)
+
+
+@wrong(CHECK, "gives probabilities")
+class WithSoftmax(Around):
+    def forward(self, images):
+        return self.vit(images).softmax(dim=-1)
+
+
+@wrong(CHECK, "shape (1, 3), not (3,)")
+class Squeezed(Around):
+    def forward(self, images):
+        return self.vit(images).squeeze()
+
+
 @wrong(CHECK, "not written yet")
 def blank(num_classes):
     raise NotImplementedError("your lines go here")
@@ -132,6 +156,21 @@ class HybridStem(nn.Module):
         return self.head(self.encoder(tokens + self.positions).mean(dim=1))
 
 
+@right(CHECK)
+class EmbeddedRegisters(Around):
+    """With a head of zeros, and a table of numbers after it."""
+
+    def __init__(self, num_classes):
+        super().__init__(num_classes)
+        nn.init.zeros_(self.vit.head.weight)
+        self.registers = nn.Embedding(4, 192)
+
+    def forward(self, images):
+        registers = self.registers.weight.expand(len(images), -1, -1)
+        tokens = torch.cat([self.vit.embedding(images), registers], dim=1)
+        return self.vit.head(self.vit.layer_norm(self.vit.encoder(tokens))[:, 0])
+
+
 PROOF = "check_proof"
 RACE = "check_measured_race"
 
@@ -154,6 +193,13 @@ def values_only():
 def shapes_only():
     ours, theirs, *_ = pair()
     assert ours.shape == theirs.shape
+
+
+@wrong(PROOF, "no gradient is computed")
+def values_twice():
+    x = torch.arange(6.0)
+    check_close("values", 2 * x, x + x)
+    check_close("gradient", 2 * x + 1, x + x + 1)
 
 
 @wrong(PROOF, "compared with itself")
@@ -205,6 +251,35 @@ def in_a_loop():
         check_close(name, found[i], found[i + 1], 1e-5)
 
 
+@right(PROOF)
+def by_functions_of_torch():
+    x = torch.arange(6.0)
+    check_close("values", 2 * x, x + x)
+    ours = torch.func.grad(lambda x: (2 * x).square().sum())(x)
+    theirs = torch.func.grad(lambda x: (x + x).square().sum())(x)
+    check_close(name="gradient", ours=ours, theirs=theirs, tolerance=1e-5)
+
+
+@right(PROOF)
+@torch.enable_grad()
+def below_a_decorator():
+    by_value_and_gradient()
+    ours, theirs, *_ = pair()
+    check_close("values again", ours, theirs)
+
+
+@right(PROOF)
+def by_the_module():
+    ours, theirs, gradient, other = pair()
+    helper_functions.check_close("values", ours, theirs)
+    helper_functions.check_close("gradient", gradient, other)
+
+
+@wrong(RACE, "two names")
+def one_of_each_seed(seeds):
+    return {seed: [0.5 + seed / 10, 0.6] for seed in seeds}
+
+
 @wrong(RACE, "two names")
 def one_model(seeds):
     return {"variation": [0.5, 0.6]}
@@ -218,6 +293,16 @@ def one_seed(seeds):
 @wrong(RACE, "no accuracies")
 def in_percent(seeds):
     return {"ViT": [50.0, 51.0], "variation": [60.0, 61.0]}
+
+
+@wrong(RACE, "one for each epoch")
+def histories(seeds):
+    return {"ViT": [[0.4, 0.5], [0.5, 0.6]], "variation": [[0.3, 0.4], [0.5, 0.7]]}
+
+
+@wrong(RACE, "are not two numbers")
+def as_text(seeds):
+    return {"ViT": ["50%", "51%"], "variation": ["60%", "61%"]}
 
 
 @wrong(RACE, "same model twice")
