@@ -129,6 +129,30 @@ def is_a_function(answer: object, name: str) -> None:
     )
 
 
+def starts_small(values: torch.Tensor, name: str) -> None:
+    """Checks that a parameter starts with a standard deviation of 0.02.
+
+    Args:
+        values: so many that chance moves their standard deviation by little.
+        name: of the parameter.
+
+    Raises:
+        Hint: it does not.
+    """
+    spread = values.std().item()
+    hint(
+        0.015 < spread < 0.025,
+        f"`{name}` starts with a standard deviation of {spread:.3g}. The task asks for "
+        "0.02.",
+    )
+
+
+def in_place(error: Exception) -> str:
+    """Gives the hint for autograd's complaints about an operation in place, or ""."""
+    text = str(error)
+    return CHANGED if "in-place" in text else IN_PLACE if "inplace" in text else ""
+
+
 def as_number(value):
     """A number, also from a tensor or an array that holds one and no more."""
     return value.item() if getattr(value, "ndim", None) == 0 else value
@@ -324,7 +348,10 @@ def compare(
         mine, theirs = _leaves(given), _leaves(given)
         handed = _copies(mine)
         right = _call(solution, _copies(theirs))
-        with learners_code(partial(_known, given, mistakes or {}), was_right):
+        known = partial(_known, given, mistakes or {})
+        with learners_code(
+            lambda error, f=known: in_place(error) or f(error), was_right
+        ):
             ours = _call(answer, handed)
         # Parameters are no inputs to whoever wrote the module.
         shown = _show(given[: getattr(answer, "inputs", len(given))])
@@ -365,7 +392,7 @@ def _same(ours, value, tolerance: float) -> bool:
 
 def _compare_gradients(ours, right, mine, theirs, tolerance) -> None:
     expected = _gradients(right, theirs)
-    with learners_code(lambda error: IN_PLACE if "inplace" in str(error) else ""):
+    with learners_code(in_place):  # some are noticed in the backward pass only
         found = _gradients(ours, mine)
     for a, b in zip(found, expected, strict=True):
         if b is None:

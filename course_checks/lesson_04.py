@@ -11,6 +11,7 @@ from course_checks.hints import (
     is_a_function,
     learners_code,
     passed,
+    starts_small,
     with_parameters,
 )
 
@@ -112,12 +113,7 @@ def _check_start(answer: type) -> None:
         "class tokens start equal, and have no positions of their own: they would stay "
         "equal for ever. Start `weight` from small random numbers.",
     )
-    spread = start.std().item()
-    hint(
-        0.015 < spread < 0.025,
-        f"`weight` starts with a standard deviation of {spread:.3g}. The task asks for "
-        "0.02.",
-    )
+    starts_small(start, "weight")
 
 
 def check_class_tokens(answer: type) -> None:

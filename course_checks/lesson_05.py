@@ -13,6 +13,7 @@ from course_checks.hints import (
     is_a_function,
     learners_code,
     passed,
+    starts_small,
     with_parameters,
 )
 from going_modular.position_embedding import (
@@ -177,12 +178,7 @@ def _check_start(answer: type) -> None:
     with learners_code():
         module = answer((3, 4), 1024)
     for name, p in module.named_parameters():
-        spread = p.std().item()
-        hint(
-            0.015 < spread < 0.025,
-            f"`{name}` starts with a standard deviation of {spread:.3g}. The task asks "
-            "for 0.02, as in the lesson.",
-        )
+        starts_small(p, name)
 
 
 def check_row_column_positions(answer: type) -> None:

@@ -6,12 +6,12 @@ from torch import nn
 
 from course_checks.hints import (
     CHANGED,
-    IN_PLACE,
     NO_RETURN,
     Hint,
     compare,
     equal,
     hint,
+    in_place,
     is_a_class,
     learners_code,
     passed,
@@ -23,26 +23,6 @@ CUT = (
     "no gradient arrives at the branch, so nothing before it can learn. `detach`, "
     "`.data`, numpy and `no_grad` cut the graph; integers have no gradient"
 )
-
-
-def _in_place(error: Exception) -> str:
-    """Hint for autograd's two complaints about an operation in place."""
-    text = str(error)
-    return CHANGED if "in-place" in text else IN_PLACE if "inplace" in text else ""
-
-
-def _compare(answer, solution, inputs, mistakes, **options) -> None:
-    """`compare`, with a hint for changes in place, which autograd forbids."""
-
-    def call(*given):
-        try:
-            return answer(*given)
-        except RuntimeError as error:
-            hint(not _in_place(error), _in_place(error))
-            raise
-
-    with learners_code(_in_place):  # some are noticed in the backward pass only
-        compare(call, solution, inputs, mistakes, **options)
 
 
 class _Branch(nn.Module):
@@ -117,7 +97,7 @@ def check_residual(answer: type) -> None:
             (draw(b, n, dim, scale=scale), draw(dim), draw(dim), draw(dim, dim))
             for b, n, scale in ((2, 5, 1.0), (1, 3, 2.0), (3, 6, 1.0), (2, 5, 0.002))
         ]
-        _compare(
+        compare(
             with_parameters(module, *names),
             _pre_norm,
             inputs,
@@ -273,7 +253,7 @@ def check_layer_scale_block(answer: type) -> None:
             )
             for b, n in ((2, 5), (1, 3), (3, 7))
         ]
-        _compare(
+        compare(
             with_parameters(module, "gamma_msa", "gamma_mlp"),
             _layer_scale(block),
             inputs,
@@ -342,7 +322,7 @@ ONE_NUMBER = (
 
 
 def _draw_does_not_fit(error: Exception) -> str:
-    return ONE_NUMBER if "must match the size" in str(error) else _in_place(error)
+    return ONE_NUMBER if "must match the size" in str(error) else in_place(error)
 
 
 def _run_drop_path(answer, branch, rate, training, seed: int = 0) -> torch.Tensor:
@@ -627,7 +607,7 @@ def check_similarity_by_layer(answer) -> None:
         ]
         inputs.append((torch.ones(2, 3, 4) + 0.1 * inputs[0][0][:2, :3],))
         inputs.append((inputs[0][0][:, [0, 0, 1, 2]],))  # two are equal
-        _compare(
+        compare(
             lambda tokens, b=blocks: answer(b, tokens.detach()),
             _by_layer(blocks),
             inputs,

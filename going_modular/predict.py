@@ -132,8 +132,7 @@ def run(args: argparse.Namespace) -> int:
     """Prints an answer for each picture and returns how many could not be read."""
     own = Path("runs/train/model.safetensors")
     chosen = args.checkpoint or (own if own.is_file() else shipped_checkpoint())
-    chosen = Path(chosen)
-    if chosen.is_dir():  # of a run
+    if (chosen := Path(chosen)).is_dir():  # of a run
         chosen /= "model.safetensors"
     model, about = load_checkpoint(chosen)
     names = about["class_names"]

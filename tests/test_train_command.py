@@ -118,9 +118,8 @@ def test_two_processes_are_one(pictures, tmp_path):
     for name, processes in (("one", 1), ("two", 2)):
         done = run(*MODULE, *same, "--output", tmp_path / name, processes=processes)
         assert done.returncode == 0, done.stderr
-        assert (
-            len([li for li in done.stdout.splitlines() if li.startswith("epoch")]) == 3
-        )
+        epochs = [li for li in done.stdout.splitlines() if li.startswith("epoch")]
+        assert len(epochs) == 3
     assert_same(tmp_path / "two", tmp_path / "one", 1e-5)
 
 

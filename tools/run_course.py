@@ -165,12 +165,13 @@ def main() -> int:
 
     width = max(len(path.stem) for path in paths)
     print(f"{'lesson':{width}}  seconds  result")
-    failed = 0
+    results = {}
     for path in paths:
         seconds, result = run(path, arguments.build, arguments.timeout)
-        failed += result != "ok"
         print(f"{path.stem:{width}}  {seconds:7.1f}  {result}", flush=True)
-        index = write_index(arguments.build, {path.stem: [seconds, result]})
+        results[path.stem] = [seconds, result]
+    index = write_index(arguments.build, results)
+    failed = sum(result != "ok" for _, result in results.values())
     print(
         f"\n{len(paths) - failed} of {len(paths)} lessons ran. Open this page:\n{index}"
     )
