@@ -55,7 +55,7 @@ ledger: $(VENV)/.author  ## write the table of proofs into the README
 	@$(BIN)/python tools/write_ledger.py
 
 figures: $(VENV)/.learner  ## draw the figures in images/ again
-	@$(BIN)/python images/draw_figures.py
+	@$(BIN)/python -m vit_course.figures.draw
 
 bench: $(VENV)/.author  ## time and memory beside other libraries: benchmarks/RESULTS.md
 	@$(BIN)/python benchmarks/speed.py
@@ -70,7 +70,7 @@ site: $(VENV)/.author  ## build the web site into build/site
 	@$(BIN)/python tools/make_site.py
 
 browser-test: $(VENV)/.author  ## try the site and JupyterLab in a browser; needs Chromium
-	@$(BIN)/pytest tests/test_site.py tests/test_jupyterlab.py -m slow
+	@$(BIN)/pytest tests/site -m slow
 
 clean:  ## remove what the commands above made, except .venv and data/
 	@rm -rf build dist .hypothesis .pytest_cache .ruff_cache

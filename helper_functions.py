@@ -15,8 +15,8 @@ from IPython.display import display
 from matplotlib.figure import Figure
 from PIL import Image
 
-from course_data import download_data, find_pictures, get_foodvision_mini
-from course_figures import PALETTE, draw_model
+from vit_course.data import download_data, find_pictures, get_foodvision_mini
+from vit_course.figures import PALETTE, draw_model
 
 __all__ = [
     "PALETTE",
@@ -107,7 +107,7 @@ def show(fig: Figure, alt: str) -> None:
 
 
 def show_model(lit: str | None = None) -> None:
-    """Shows the whole model with one part lit; see `course_figures.MODEL_PARTS`."""
+    """Shows the whole model with one part lit; see `vit_course.figures.MODEL_PARTS`."""
     part = f"the part in colour: {lit}" if lit else "all parts in colour"
     show(draw_model(lit), alt=f"The Vision Transformer from picture to class; {part}.")
 

@@ -4,12 +4,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Subset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
-
-from going_modular.pictures import load_image
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # red, green, blue, on a scale of 0 to 1
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -46,6 +46,34 @@ def create_transform(
     steps += [v2.CenterCrop(size)] if crop_pct < 1 else []
     steps += [v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
     return v2.Compose(steps + ([] if mean is None else [v2.Normalize(mean, std)]))
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Turns a picture upright and makes it RGB; what is see-through becomes white."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits, which convert() would cut off at 255
+        numbers = np.asarray(image).clip(0, 2**16 - 1) // 257
+        image = Image.fromarray(numbers.astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def load_image(path: str | Path) -> Image.Image:
+    """Reads a picture upright and as RGB, whatever it was stored as.
+
+    Args:
+        path: of a file, or an open binary file.
+
+    Raises:
+        ValueError: the file is missing or no readable picture; the message names it.
+    """
+    try:
+        with Image.open(path) as image:
+            return to_rgb(image)
+    except Exception as error:  # decoders raise many kinds
+        raise ValueError(f"{path} cannot be read as a picture: {error}") from error
 
 
 class _VisibleFolder(ImageFolder):

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from going_modular.run_state import written_whole
-from going_modular.weight_names import read_weights
+from going_modular.transfer import read_weights
 
 ENDINGS = (".safetensors", ".pth", ".pt")
 

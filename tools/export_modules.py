@@ -23,7 +23,7 @@ def export(notebook: Path, destination: Path) -> list[Path]:
         # parse=False keeps imports as the lesson shows them; solo_nb leaves out marks.
         maker = ModuleMaker(destination, name, notebook, parse=False, solo_nb=True)
         maker.make(cells, lib_path=destination)
-        path = destination / f"{name}.py"
+        path = destination.joinpath(*name.split(".")).with_suffix(".py")
         text = docstring_first(path.read_text(encoding="utf-8"))
         path.write_text(text, encoding="utf-8")
         written.append(path)

@@ -28,9 +28,9 @@ COLUMNS = ("student", "notebook", "task", "points", "of", "reason", "answer")
 FRESH = """import sys as _sys
 import warnings as _warnings
 _warnings.filterwarnings("ignore")
-for _name in [n for n in _sys.modules if n.split(".")[0].endswith("se_checks")]:
+for _name in [n for n in _sys.modules if n.startswith("vit_course")]:
     del _sys.modules[_name]
-from exercise_checks import *
+from vit_course.checks import *
 """
 ENDED = 'raise RuntimeError("this cell ended the whole run, or never ended")'
 

@@ -75,6 +75,12 @@ def notebooks_in(folder: str) -> list[Path]:
 
 
 @cache  # every cell with a link asks
+def module_name(path: Path) -> str:
+    """Returns "vit" for going_modular/vit.py, a package's name for its first file."""
+    parts = path.relative_to(ROOT / "going_modular").with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
 def repository() -> tuple[str, str]:
     """Returns the address of the repository and its branch, from pyproject.toml."""
     name, branch = address_of(ROOT)
@@ -99,9 +105,8 @@ def adapt_links(text: str, page: str) -> str:
         if not target or re.match(r"\w+:", target):
             return match.group(0)
         path = os.path.normpath(Path(page).parent / target)
-        module = re.fullmatch(r"going_modular/(\w+)\.py", path)
-        if module:
-            new = relative(f"reference/{module.group(1)}.md", page)
+        if re.fullmatch(r"going_modular/[\w/]+\.py", path):
+            new = relative(f"reference/{module_name(ROOT / path)}.md", page)
         elif path in NOTEBOOKS[1:]:
             new = relative(f"{path}/index.md", page)
         elif path == "README.md":
@@ -184,25 +189,27 @@ def adapt_notebook(path: Path, page: str) -> nbformat.NotebookNode:
 
 def reference_page(module: Path) -> str:
     """Returns the page of a module: its lesson, equation, proofs and docstrings."""
-    source = module.read_text(encoding="utf-8")
-    lesson = re.search(r"File to edit: \.\./notebooks/(\w+)\.ipynb", source).group(1)
+    source, name = module.read_text(encoding="utf-8"), module_name(module)
+    lesson = re.search(r"File to edit: (?:\.\./)+notebooks/(\w+)\.ipynb", source).group(
+        1
+    )
     path = ROOT / "notebooks" / f"{lesson}.ipynb"
     first = nbformat.read(path, as_version=4).cells[0].source
     built = f"Built in [{title(path)}](../notebooks/{lesson}.ipynb)."
-    lines = [f"# {module.stem}", built]
+    lines = [f"# {name}", built]
     equation = re.search(r"\$\$.+?\$\$", first, re.DOTALL)
     if equation:
         lines.append(equation.group(0))
-    rows = [p for p in proofs() if p["code"].startswith(f"{module.stem}.")]
+    rows = [p for p in proofs() if p["code"].startswith(f"{name}.")]
     if rows:
         address, branch = repository()
         lines.append("| code | symbol | equals | proved by |\n|---|---|---|---|")
         for proof in rows:
             test = link_to_test(proof, f"{address}/blob/{branch}/tests")
-            name = proof["code"].partition(".")[2]
-            cells = [f"`{name}`", proof["symbol"], proof["equals"], test]
+            code = proof["code"].removeprefix(f"{name}.")
+            cells = [f"`{code}`", proof["symbol"], proof["equals"], test]
             lines[-1] += f"\n| {' | '.join(cells)} |"
-    directive = f".. automodule:: going_modular.{module.stem}\n   :members:"
+    directive = f".. automodule:: going_modular.{name}\n   :members:"
     lines.append(f"```{{eval-rst}}\n{directive}\n   :show-inheritance:\n```")
     return "\n\n".join(lines) + "\n"
 
@@ -223,18 +230,16 @@ def prepare(source: Path) -> None:
         for path in notebooks_in(folder):
             page = f"{folder}/{path.name}"
             nbformat.write(adapt_notebook(path, page), source / page)
-    modules = sorted((ROOT / "going_modular").glob("[a-z]*.py"))
+    modules = [p for p in (ROOT / "going_modular").rglob("*.py") if module_name(p)]
     for module in modules:
-        text = reference_page(module)
-        (source / "reference" / f"{module.stem}.md").write_text(text, encoding="utf-8")
-    lists = {
-        "reference": (REFERENCE, modules),
-        "notebooks/exercises": (EXERCISES, notebooks_in("notebooks/exercises")),
-        "notebooks/solutions": (SOLUTIONS, notebooks_in("notebooks/solutions")),
-    }
-    for folder, (text, paths) in lists.items():
-        names = "\n".join(path.stem for path in paths)
-        (source / folder / "index.md").write_text(text % names, encoding="utf-8")
+        page = source / "reference" / f"{module_name(module)}.md"
+        page.write_text(reference_page(module), encoding="utf-8")
+    lists = {"reference": (REFERENCE, sorted(map(module_name, modules)))}
+    for folder, text in zip(NOTEBOOKS[1:], (EXERCISES, SOLUTIONS), strict=True):
+        lists[folder] = text, [path.stem for path in notebooks_in(folder)]
+    for folder, (text, names) in lists.items():
+        text = text % "\n".join(names)
+        (source / folder / "index.md").write_text(text, encoding="utf-8")
 
 
 def build(output: Path) -> Path:

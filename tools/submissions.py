@@ -13,7 +13,7 @@ from nbformat import NotebookNode
 from nbgrader.utils import compute_checksum
 
 TOUCHES_CHECKS = re.compile(
-    r"exercise_checks|course_checks|\bcheck_\w+\s*=|def check_|\bHint\b|"
+    r"vit_course|\bcheck_\w+\s*=|def check_|\bHint\b|"
     r"sys\.modules|nbgrader|get_ipython"
 )
 

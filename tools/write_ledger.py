@@ -19,6 +19,12 @@ def lesson_of(proof: dict[str, str]) -> Path:
     return path
 
 
+def file_of(module: str) -> str:
+    """Path of a module, or of the package, whose first file is its face."""
+    path = f"going_modular/{module}.py"
+    return path if (ROOT / path).is_file() else f"going_modular/{module}/__init__.py"
+
+
 def link_to_test(proof: dict[str, str], folder: str) -> str:
     """A row's test by its name, as a markdown link into the folder of the tests."""
     file, _, function = proof["test"].partition("::")
@@ -31,7 +37,7 @@ def table() -> str:
     lines += ["|---|---|---|---|---|---|"]
     for proof in proofs():
         module, _, name = proof["code"].partition(".")
-        code = f"[`{name}`](going_modular/{module}.py)" if module else "by hand"
+        code = f"[`{name}`]({file_of(module)})" if module else "by hand"
         lesson = f"[{proof['lesson']}](notebooks/{lesson_of(proof).name})"
         test = link_to_test(proof, "tests")
         cells = [

@@ -1,1 +1,0 @@
-"""Checks of the exercises, a module a lesson; `exercise_checks` names them all."""

@@ -1,0 +1,530 @@
+"""Answers to the exercises of lesson 02."""
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from answers import right, wrong
+from going_modular.patches import patchify
+
+COUNT = "check_num_patches"
+OVERLAP = "check_overlapping_patches"
+GRID = "check_mended_grid"
+SHARES = "check_variance_shares"
+
+
+@wrong(COUNT, "the first stands at pixel 0")
+def steps_only(height, width, patch_size, step):
+    return ((height - patch_size) // step) * ((width - patch_size) // step)
+
+
+@wrong(COUNT, "but along *each*")
+def one_more_in_all(height, width, patch_size, step):
+    return ((height - patch_size) // step) * ((width - patch_size) // step) + 1
+
+
+@wrong(COUNT, "stick out")
+def whole_sides(height, width, patch_size, step):
+    return (height // step) * (width // step)
+
+
+@wrong(COUNT, "plays no part")
+def without_overlap(height, width, patch_size, step):
+    return height // patch_size * (width // patch_size)
+
+
+@wrong(COUNT, "are added")
+def added(height, width, patch_size, step):
+    return (height - patch_size) // step + 1 + (width - patch_size) // step + 1
+
+
+@wrong(COUNT, "swapped")
+def swapped_sizes(height, width, patch_size, step):
+    return ((height - step) // patch_size + 1) * ((width - step) // patch_size + 1)
+
+
+@wrong(COUNT, "Round down")
+def rounded_up(height, width, patch_size, step):
+    rows = math.ceil((height - patch_size) / step) + 1
+    return rows * (math.ceil((width - patch_size) / step) + 1)
+
+
+@wrong(COUNT, "one patch too many")
+def two_more(height, width, patch_size, step):
+    rows = (height - patch_size) // step + 2
+    return rows * ((width - patch_size) // step + 2)
+
+
+@wrong(COUNT, "ends at the last pixel")
+def range_too_short(height, width, patch_size, step):
+    rows = len(range(0, height - patch_size, step))
+    return rows * len(range(0, width - patch_size, step))
+
+
+@wrong(COUNT, "the height stands for both")
+def square_of_height(height, width, patch_size, step):
+    return ((height - patch_size) // step + 1) ** 2
+
+
+@wrong(COUNT, "How many columns")
+def one_side(height, width, patch_size, step):
+    return (height - patch_size) // step + 1
+
+
+@wrong(COUNT, "in brackets")
+def no_brackets(height, width, patch_size, step):
+    return (height - patch_size // step + 1) * (width - patch_size // step + 1)
+
+
+@wrong(COUNT, "keeps the fraction")
+def fractions(height, width, patch_size, step):
+    return ((height - patch_size) / step + 1) * ((width - patch_size) / step + 1)
+
+
+@wrong(COUNT, "keeps the fraction")
+def floored_product(height, width, patch_size, step):
+    product = ((height - patch_size) / step + 1) * ((width - patch_size) / step + 1)
+    return product // 1
+
+
+@wrong(COUNT, "before you multiply")
+def product_of_fractions(height, width, patch_size, step):
+    return int(((height - patch_size) / step + 1) * ((width - patch_size) / step + 1))
+
+
+@wrong(COUNT, "by hand along one side")
+def from_the_area(height, width, patch_size, step):
+    return (height - patch_size) * (width - patch_size) // step**2 + 1
+
+
+@wrong(COUNT, "belongs to the example")
+def the_example(height, width, patch_size, step):
+    return 32
+
+
+@wrong(COUNT, "expected a number")
+def both_sides(height, width, patch_size, step):
+    return (height - patch_size) // step + 1, (width - patch_size) // step + 1
+
+
+@wrong(COUNT, "Is a `return` missing")
+def printed(height, width, patch_size, step):
+    print((height - patch_size) // step + 1)
+
+
+@wrong(COUNT, "not written yet")
+def blank_count(height, width, patch_size, step):
+    raise NotImplementedError("your lines go here")
+
+
+@right(COUNT)
+def by_ranges(height, width, patch_size, step):
+    tops = range(0, height - patch_size + 1, step)
+    lefts = range(0, width - patch_size + 1, step)
+    return len(tops) * len(lefts)
+
+
+@right(COUNT)
+def by_cutting(height, width, patch_size, step):
+    picture = torch.empty(height, width)
+    windows = picture.unfold(0, patch_size, step).unfold(1, patch_size, step)
+    return windows.shape[0] * windows.shape[1]
+
+
+@right(COUNT)
+def by_flooring(height, width, patch_size, step):
+    sides = np.array([height, width])
+    return np.prod(np.floor((sides - patch_size) / step).astype(int) + 1)
+
+
+def both_unfolds(images, patch_size, step):
+    return images.unfold(2, patch_size, step).unfold(3, patch_size, step)
+
+
+def ordered(images, patch_size, step, *axes):
+    x = both_unfolds(images, patch_size, step).permute(0, *axes)
+    return x.flatten(3).flatten(1, 2)
+
+
+@wrong(OVERLAP, "must come together")
+def not_permuted(images, patch_size, step):
+    x = both_unfolds(images, patch_size, step)
+    b, c, rows, columns, p, _ = x.shape
+    return x.reshape(b, rows * columns, c * p * p)
+
+
+@wrong(OVERLAP, "down the columns first")
+def columns_first(images, patch_size, step):
+    return ordered(images, patch_size, step, 3, 2, 1, 4, 5)
+
+
+@wrong(OVERLAP, "each patch is mirrored")
+def width_unfolded_first(images, patch_size, step):
+    x = images.unfold(3, patch_size, step).unfold(2, patch_size, step)
+    return x.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+
+
+@wrong(OVERLAP, "channel varies fastest")
+def channel_last(images, patch_size, step):
+    return ordered(images, patch_size, step, 2, 3, 4, 5, 1)
+
+
+@wrong(OVERLAP, "each patch stands as a column")
+def as_columns(images, patch_size, step):
+    return ordered(images, patch_size, step, 2, 3, 1, 4, 5).transpose(1, 2)
+
+
+@wrong(OVERLAP, "do not overlap")
+def steps_of_a_patch(images, patch_size, step):
+    return ordered(images, patch_size, patch_size, 2, 3, 1, 4, 5)
+
+
+@wrong(OVERLAP, "takes the size first")
+def step_before_size(images, patch_size, step):
+    return ordered(images, step, patch_size, 2, 3, 1, 4, 5)
+
+
+@wrong(OVERLAP, "across only")
+def step_across_only(images, patch_size, step):
+    x = images.unfold(2, patch_size, patch_size).unfold(3, patch_size, step)
+    return x.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+
+
+@wrong(OVERLAP, "one long list")
+def one_list(images, patch_size, step):
+    return ordered(images, patch_size, step, 2, 3, 1, 4, 5).flatten(0, 1)
+
+
+@wrong(OVERLAP, "still on their grid")
+def still_a_grid(images, patch_size, step):
+    return both_unfolds(images, patch_size, step).permute(0, 2, 3, 1, 4, 5)
+
+
+@wrong(OVERLAP, "not flat yet")
+def still_squares(images, patch_size, step):
+    x = both_unfolds(images, patch_size, step).permute(0, 2, 3, 1, 4, 5)
+    return x.flatten(1, 2)
+
+
+@wrong(OVERLAP, "`view` cannot do this")
+def by_view(images, patch_size, step):
+    x = both_unfolds(images, patch_size, step).permute(0, 2, 3, 1, 4, 5)
+    b, rows, columns, c, p, _ = x.shape
+    return x.view(b, rows * columns, c * p * p)
+
+
+@wrong(OVERLAP, "`F.unfold` refuses whole numbers")
+def by_f_unfold(images, patch_size, step):
+    return F.unfold(images, patch_size, stride=step).transpose(1, 2)
+
+
+@wrong(OVERLAP, "leave the dtype")
+def as_floats(images, patch_size, step):
+    return F.unfold(images.float(), patch_size, stride=step).transpose(1, 2)
+
+
+@wrong(OVERLAP, "last digits are lost")
+def through_float(images, patch_size, step):
+    cut = F.unfold(images.float(), patch_size, stride=step).transpose(1, 2)
+    return cut.to(images.dtype)
+
+
+@wrong(OVERLAP, "last digits are lost")
+def through_bfloat16(images, patch_size, step):
+    return ordered(images.bfloat16(), patch_size, step, 2, 3, 1, 4, 5).to(images.dtype)
+
+
+@wrong(OVERLAP, "no gradient arrives")
+def by_numpy(images, patch_size, step):
+    windows = np.lib.stride_tricks.sliding_window_view(
+        images.detach().numpy(), (patch_size, patch_size), axis=(2, 3)
+    )[:, :, ::step, ::step]
+    x = torch.tensor(windows).permute(0, 2, 3, 1, 4, 5)
+    return x.flatten(3).flatten(1, 2)
+
+
+@wrong(OVERLAP, "changes the tensor")
+def erasing(images, patch_size, step):
+    cut = ordered(images, patch_size, step, 2, 3, 1, 4, 5).clone()
+    images.data.zero_()
+    return cut
+
+
+@wrong(OVERLAP, "expected (1, 12, 18)")
+def three_channels(images, patch_size, step):
+    x = both_unfolds(images, patch_size, step).permute(0, 2, 3, 1, 4, 5)
+    return x.reshape(len(images), -1, 3 * patch_size**2)
+
+
+@wrong(OVERLAP, "not written yet")
+def blank_overlap(images, patch_size, step):
+    raise NotImplementedError("your lines go here")
+
+
+@right(OVERLAP)
+def by_slices(images, patch_size, step):
+    height, width = images.shape[2:]
+    cut = [
+        images[:, :, top : top + patch_size, left : left + patch_size].flatten(1)
+        for top in range(0, height - patch_size + 1, step)
+        for left in range(0, width - patch_size + 1, step)
+    ]
+    return torch.stack(cut, dim=1)
+
+
+@right(OVERLAP)
+def by_f_unfold_and_back(images, patch_size, step):
+    cut = F.unfold(images.double(), patch_size, stride=step).transpose(1, 2)
+    return cut.to(images.dtype)
+
+
+@right(OVERLAP)
+def by_indices(images, patch_size, step):
+    height, width = images.shape[2:]
+    inside = torch.arange(patch_size)
+    down = torch.arange(0, height - patch_size + 1, step)[:, None] + inside
+    across = torch.arange(0, width - patch_size + 1, step)[:, None] + inside
+    x = images[:, :, down[:, None, :, None], across[None, :, None, :]]
+    return x.movedim(1, 3).reshape(len(images), len(down) * len(across), -1)
+
+
+def sizes(images, patch_size):
+    b, c, height, width = images.shape
+    return b, c, height // patch_size, width // patch_size
+
+
+@wrong(GRID, "cut memory")
+def still_cutting_memory(images, patch_size):
+    return images.reshape(*sizes(images, patch_size), patch_size, patch_size)
+
+
+@wrong(GRID, "which rows and columns")
+def permuted_to_no_end(images, patch_size):
+    b, c, rows, columns = sizes(images, patch_size)
+    x = images.reshape(b, c, rows, columns, patch_size, patch_size)
+    return x.transpose(2, 3).reshape(b, c, rows, columns, patch_size, patch_size)
+
+
+@wrong(GRID, "rows and columns of its pixels")
+def mirrored_patches(images, patch_size):
+    b, c, rows, columns = sizes(images, patch_size)
+    x = images.reshape(b, c, rows, patch_size, columns, patch_size)
+    return x.permute(0, 1, 2, 4, 5, 3)
+
+
+@wrong(GRID, "the grid is mirrored")
+def mirrored_grid(images, patch_size):
+    b, c, rows, columns = sizes(images, patch_size)
+    x = images.reshape(b, c, rows, patch_size, columns, patch_size)
+    return x.permute(0, 1, 4, 2, 3, 5)
+
+
+@wrong(GRID, "every n-th pixel")
+def every_nth(images, patch_size):
+    b, c, rows, columns = sizes(images, patch_size)
+    x = images.reshape(b, c, patch_size, rows, patch_size, columns)
+    return x.permute(0, 1, 3, 5, 2, 4)
+
+
+@wrong(GRID, "behind the grid")
+def channels_inside(images, patch_size):
+    b, c, rows, columns = sizes(images, patch_size)
+    x = images.reshape(b, c, rows, patch_size, columns, patch_size)
+    return x.permute(0, 2, 4, 1, 3, 5)
+
+
+@wrong(GRID, "but flat")
+def the_lesson(images, patch_size):
+    return patchify(images, patch_size)
+
+
+@wrong(GRID, "One swap is missing")
+def only_split(images, patch_size):
+    b, c, rows, columns = sizes(images, patch_size)
+    return images.reshape(b, c, rows, patch_size, columns, patch_size)
+
+
+@wrong(GRID, "which rows and columns")
+def from_patchify_without_order(images, patch_size):
+    shape = *sizes(images, patch_size), patch_size, patch_size
+    return patchify(images, patch_size).reshape(shape)
+
+
+@wrong(GRID, "expected (1, 2, 2, 5, 3, 3)")
+def always_four(images, patch_size):
+    return images.unfold(2, 4, 4).unfold(3, 4, 4)
+
+
+@wrong(GRID, "`F.unfold` refuses whole numbers")
+def grid_by_f_unfold(images, patch_size):
+    b, c, rows, columns = sizes(images, patch_size)
+    x = F.unfold(images, patch_size, stride=patch_size)
+    x = x.reshape(b, c, patch_size, patch_size, rows, columns)
+    return x.permute(0, 1, 4, 5, 2, 3)
+
+
+@wrong(GRID, "no gradient arrives")
+def grid_detached(images, patch_size):
+    x = images.detach().unfold(2, patch_size, patch_size)
+    return x.unfold(3, patch_size, patch_size)
+
+
+@wrong(GRID, "not written yet")
+def blank_grid(images, patch_size):
+    raise NotImplementedError("your lines go here")
+
+
+@right(GRID)
+def by_two_unfolds(images, patch_size):
+    return both_unfolds(images, patch_size, patch_size)
+
+
+@right(GRID)
+def from_patchify(images, patch_size):
+    b, c, rows, columns = sizes(images, patch_size)
+    patches = patchify(images, patch_size)
+    return patches.view(b, rows, columns, c, patch_size, patch_size).movedim(3, 1)
+
+
+@right(GRID)
+def by_splitting(images, patch_size):
+    strips = images.split(patch_size, dim=2)
+    rows = [torch.stack(strip.split(patch_size, dim=3), dim=2) for strip in strips]
+    return torch.stack(rows, dim=2)
+
+
+def squares(picture, patch_size):
+    return patchify(picture[None, None], patch_size)[0]
+
+
+@wrong(SHARES, "minus 1")
+def default_variance(picture, patch_size):
+    x, total = squares(picture, patch_size), picture.var()
+    return x.mean(1).var() / total, x.var(1).mean() / total
+
+
+@wrong(SHARES, "the two are swapped")
+def swapped_shares(picture, patch_size):
+    x, total = squares(picture, patch_size), picture.var(correction=0)
+    between = (x.mean(1).var(correction=0) / total).item()
+    return 1 - between, between
+
+
+@wrong(SHARES, "not shares")
+def variances(picture, patch_size):
+    x = squares(picture, patch_size)
+    return x.mean(1).var(correction=0), x.var(1, correction=0).mean()
+
+
+@wrong(SHARES, "standard deviation")
+def deviations(picture, patch_size):
+    x, total = squares(picture, patch_size), picture.std(correction=0)
+    return x.mean(1).std(correction=0) / total, x.std(1, correction=0).mean() / total
+
+
+@wrong(SHARES, "your patches are strips")
+def strips(picture, patch_size):
+    x, total = picture.view(-1, patch_size**2), picture.var(correction=0)
+    between = x.mean(1).var(correction=0) / total
+    return between, 1 - between
+
+
+@wrong(SHARES, "the mean patch")
+def mean_patch(picture, patch_size):
+    x, total = squares(picture, patch_size), picture.var(correction=0)
+    return x.mean(0).var(correction=0) / total, x.var(0, correction=0).mean() / total
+
+
+@wrong(SHARES, "added up")
+def summed(picture, patch_size):
+    x, total = squares(picture, patch_size), picture.var(correction=0)
+    return x.mean(1).var(correction=0) / total, x.var(1, correction=0).sum() / total
+
+
+@wrong(SHARES, "per cent")
+def per_cent(picture, patch_size):
+    x, total = squares(picture, patch_size), picture.var(correction=0)
+    between = 100 * x.mean(1).var(correction=0) / total
+    return between, 100 - between
+
+
+@wrong(SHARES, "Every variance divides")
+def each_patch_by_its_own(picture, patch_size):
+    x = squares(picture, patch_size)
+    return x.mean(1).var(correction=0) / x.var(1, correction=0).mean(), 1.0
+
+
+@wrong(SHARES, "belongs to the example")
+def patches_of_sixteen(picture, patch_size):
+    x, total = squares(picture, 16), picture.var(correction=0)
+    between = x.mean(1).var(correction=0) / total
+    return between, 1 - between
+
+
+@wrong(SHARES, "two numbers")
+def one_number(picture, patch_size):
+    x, total = squares(picture, patch_size), picture.var(correction=0)
+    return x.mean(1).var(correction=0) / total
+
+
+@wrong(SHARES, "two numbers")
+def one_for_each_patch(picture, patch_size):
+    x, total = squares(picture, patch_size), picture.var(correction=0)
+    return x.mean(1), x.var(1, correction=0) / total
+
+
+@wrong(SHARES, "two numbers")
+def as_texts(picture, patch_size):
+    x, total = squares(picture, patch_size), picture.var(correction=0)
+    between = x.mean(1).var(correction=0) / total
+    return f"{between:.6f}", f"{1 - between:.6f}"
+
+
+@wrong(SHARES, "changes the tensor")
+def centred_in_place(picture, patch_size):
+    picture -= picture.mean()
+    x, total = squares(picture, patch_size), picture.square().mean()
+    between = x.mean(1).square().mean() / total
+    return between, 1 - between
+
+
+@wrong(SHARES, "not written yet")
+def blank_shares(picture, patch_size):
+    raise NotImplementedError("your lines go here")
+
+
+@right(SHARES)
+def one_minus(picture, patch_size):
+    x = squares(picture, patch_size)
+    between = x.mean(1).var(unbiased=False) / picture.var(unbiased=False)
+    return between.item(), 1 - between.item()
+
+
+@right(SHARES)
+def with_numpy(picture, patch_size):
+    height, width = picture.shape
+    x = picture.numpy().reshape(
+        height // patch_size, patch_size, width // patch_size, patch_size
+    )
+    return x.mean((1, 3)).var() / x.var(), x.var((1, 3)).mean() / x.var()
+
+
+@right(SHARES)
+def as_an_array(picture, patch_size):
+    x = squares(picture, patch_size).numpy()
+    return np.array([x.mean(1).var(), x.var(1).mean()]) / x.var()
+
+
+@right(SHARES)
+def loop_over_patches(picture, patch_size):
+    height, width = picture.shape
+    mean, between, within = picture.mean(), 0.0, 0.0
+    for top in range(0, height, patch_size):
+        for left in range(0, width, patch_size):
+            patch = picture[top : top + patch_size, left : left + patch_size]
+            between += patch.numel() * (patch.mean() - mean) ** 2
+            within += ((patch - patch.mean()) ** 2).sum()
+    total = ((picture - mean) ** 2).sum()
+    return [between / total, within / total]

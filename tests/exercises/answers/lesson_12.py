@@ -1,0 +1,822 @@
+"""Answers to the exercises of lesson 12."""
+
+import copy
+import random
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchvision.transforms import v2
+
+from answers import right, wrong
+from going_modular.data_setup import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    create_transform,
+    to_rgb,
+)
+from going_modular.position_embedding import (
+    PositionEmbedding,
+    interpolate_position_embedding,
+)
+from going_modular.transfer import load_weights, read_sizes
+from going_modular.vit import ViT
+
+FEATURES = "check_patch_features"
+PREPARE = "check_prepared_pictures"
+SIZES = "check_accuracy_by_size"
+LARGER = "check_resolution"
+
+
+def z_L(vit, images):
+    return vit.encoder(vit.embedding(images))
+
+
+@wrong(FEATURES, "averaged in")
+def all_tokens(vit, images):
+    return vit.layer_norm(z_L(vit, images)).mean(dim=1)
+
+
+@wrong(FEATURES, "the class token, which the head has read")
+def class_token(vit, images):
+    return vit.layer_norm(z_L(vit, images)[:, 0])
+
+
+@wrong(FEATURES, "LayerNorm is missing")
+def without_norm(vit, images):
+    return z_L(vit, images)[:, 1:].mean(dim=1)
+
+
+@wrong(FEATURES, "after the mean")
+def norm_of_the_mean(vit, images):
+    return vit.layer_norm(z_L(vit, images)[:, 1:].mean(dim=1))
+
+
+@wrong(FEATURES, "before the encoder")
+def without_encoder(vit, images):
+    return vit.layer_norm(vit.embedding(images))[:, 1:].mean(dim=1)
+
+
+@wrong(FEATURES, "stands in front")
+def leaves_out_the_last(vit, images):
+    return vit.layer_norm(z_L(vit, images))[:, :-1].mean(dim=1)
+
+
+@wrong(FEATURES, "grows with their number")
+def summed(vit, images):
+    return vit.layer_norm(z_L(vit, images))[:, 1:].sum(dim=1)
+
+
+@wrong(FEATURES, "not the mean")
+def largest(vit, images):
+    return vit.layer_norm(z_L(vit, images))[:, 1:].amax(dim=1)
+
+
+@wrong(FEATURES, "axis 1, so that D numbers remain")
+def over_the_numbers(vit, images):
+    return vit.layer_norm(z_L(vit, images))[:, 1:].mean(dim=-1)
+
+
+@wrong(FEATURES, "over the images")
+def over_the_images(vit, images):
+    return vit.layer_norm(z_L(vit, images))[:, 1:].mean(dim=0)
+
+
+@wrong(FEATURES, "these are logits")
+def through_the_head(vit, images):
+    return vit.head(vit.layer_norm(z_L(vit, images))[:, 1:].mean(dim=1))
+
+
+@wrong(FEATURES, "these are logits")
+def through_the_head_by_a_hook(vit, images):
+    kept = []
+    handle = vit.encoder.register_forward_hook(lambda m, given, out: kept.append(out))
+    vit(images)
+    handle.remove()
+    return vit.head(vit.layer_norm(kept[0][:, 1:]).mean(dim=1))
+
+
+@wrong(FEATURES, "one token of each image")
+def first_patch(vit, images):
+    return vit.layer_norm(z_L(vit, images))[:, 1]
+
+
+@wrong(FEATURES, "the values are not")
+def halves(vit, images):
+    return vit.layer_norm(z_L(vit, images))[:, 1:].mean(dim=1) / 2
+
+
+@wrong(FEATURES, "belongs to the example")
+def six_patches(vit, images):
+    return vit.layer_norm(z_L(vit, images))[:, 1:].sum(dim=1) / 6
+
+
+@wrong(FEATURES, "changes the model")
+def spoils_the_model(vit, images):
+    found = vit.layer_norm(z_L(vit, images))[:, 1:].mean(dim=1)
+    nn.init.zeros_(vit.head.weight)
+    return found
+
+
+@wrong(FEATURES, "still in evaluation mode")
+def leaves_training_mode(vit, images):
+    found = vit.layer_norm(z_L(vit, images))[:, 1:].mean(dim=1)
+    vit.train()
+    return found
+
+
+@wrong(FEATURES, "as trainable as before")
+def freezes_the_model(vit, images):
+    vit.requires_grad_(False)
+    return vit.layer_norm(z_L(vit, images))[:, 1:].mean(dim=1)
+
+
+@wrong(FEATURES, "without new hooks")
+def leaves_a_hook(vit, images):
+    kept = []
+    vit.encoder.register_forward_hook(lambda m, given, out: kept.append(out))
+    vit(images)
+    return vit.layer_norm(kept[0])[:, 1:].mean(dim=1)
+
+
+@wrong(FEATURES, "not written yet")
+def blank_features(vit, images):
+    raise NotImplementedError("your lines go here")
+
+
+@right(FEATURES)
+def norm_of_the_patches(vit, images):
+    with torch.no_grad():
+        patches = z_L(vit, images)[:, 1:]
+        return vit.layer_norm(patches).mean(dim=1)
+
+
+@right(FEATURES)
+def block_by_block(vit, images):
+    z = vit.embedding(images)
+    for block in vit.encoder:
+        z = block(z)
+    z = vit.layer_norm(z)
+    return (z.sum(dim=1) - z[:, 0]) / (z.shape[1] - 1)
+
+
+@right(FEATURES)
+def by_a_hook(vit, images):
+    kept = []
+    handle = vit.encoder.register_forward_hook(lambda m, given, out: kept.append(out))
+    vit(images)
+    handle.remove()
+    return torch.stack([vit.layer_norm(z[1:]).mean(dim=0) for z in kept[0]])
+
+
+@right(FEATURES)
+def image_by_image(vit, images, *, rows=slice(1, None)):
+    vit.eval()
+    found = [vit.layer_norm(z_L(vit, x[None]))[0, rows].mean(dim=0) for x in images]
+    return torch.stack(found)
+
+
+@right(FEATURES)
+def mean_of_numpy(vit, images):
+    with torch.inference_mode():
+        z = vit.layer_norm(z_L(vit, images))
+    return torch.from_numpy(z.numpy()[:, 1:].mean(axis=1))
+
+
+HALF = (0.5, 0.5, 0.5)
+
+
+def batch(pictures, *settings):
+    transform = create_transform(*settings)
+    return torch.stack([transform(picture.convert("RGB")) for picture in pictures])
+
+
+@wrong(PREPARE, "still scaled with ImageNet's")
+def still_imagenet(model, pictures):
+    settings = {**model.preprocessing, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+    transform = create_transform(**settings)
+    return torch.stack([transform(picture.convert("RGB")) for picture in pictures])
+
+
+@wrong(PREPARE, "ImageNet's habits")
+def unchanged(model, pictures):
+    return batch(pictures, 64, IMAGENET_MEAN, IMAGENET_STD)
+
+
+@wrong(PREPARE, "squeezed in whole")
+def without_crop(model, pictures):
+    own = model.preprocessing
+    return batch(pictures, own["img_size"], own.get("mean"), own.get("std"))
+
+
+@wrong(PREPARE, "left in 0 … 1")
+def without_colours(model, pictures):
+    own = model.preprocessing
+    return batch(pictures, own["img_size"], None, None, own.get("crop_pct", 1.0))
+
+
+@wrong(PREPARE, "every picture gets 64 x 64")
+def always_64(model, pictures):
+    transform = create_transform(**{**model.preprocessing, "img_size": 64})
+    return torch.stack([transform(picture.convert("RGB")) for picture in pictures])
+
+
+@wrong(PREPARE, "0.5 for every model")
+def always_half(model, pictures):
+    transform = create_transform(**{**model.preprocessing, "mean": HALF, "std": HALF})
+    return torch.stack([transform(picture.convert("RGB")) for picture in pictures])
+
+
+@wrong(PREPARE, "expected (2, 3, 32, 32)")
+def for_the_checkpoint(model, pictures):
+    return batch(pictures, 64, HALF, HALF, 0.8)
+
+
+@wrong(PREPARE, "only the first picture")
+def first_picture(model, pictures):
+    transform = create_transform(**model.preprocessing)
+    for picture in pictures:
+        return transform(picture.convert("RGB"))[None]
+
+
+@wrong(PREPARE, "turn every picture")
+def without_rgb(model, pictures):
+    transform = create_transform(**model.preprocessing)
+    return torch.stack([transform(picture) for picture in pictures])
+
+
+def where_missing(mean, std):
+    def prepare(model, pictures):
+        own = {"mean": mean, "std": std, **model.preprocessing}
+        transform = create_transform(**own)
+        return torch.stack([transform(p.convert("RGB")) for p in pictures])
+
+    return prepare
+
+
+@wrong(PREPARE, "Put no others in their place")
+def imagenet_where_missing(model, pictures):
+    return where_missing(IMAGENET_MEAN, IMAGENET_STD)(model, pictures)
+
+
+@wrong(PREPARE, "Put no others in their place")
+def half_where_missing(model, pictures):
+    return where_missing(HALF, HALF)(model, pictures)
+
+
+@wrong(PREPARE, "see-through has four")
+def grey_ones_only(model, pictures):
+    transform = create_transform(**model.preprocessing)
+    pictures = [p.convert("RGB") if p.mode == "L" else p for p in pictures]
+    return torch.stack([transform(p) for p in pictures])
+
+
+@wrong(PREPARE, "changes the list of pictures")
+def in_the_list(model, pictures):
+    transform = create_transform(**model.preprocessing)
+    for i, picture in enumerate(pictures):
+        pictures[i] = transform(picture.convert("RGB"))
+    return torch.stack(pictures)
+
+
+@wrong(PREPARE, "expected a tensor")
+def a_list(model, pictures):
+    transform = create_transform(**model.preprocessing)
+    return [transform(picture.convert("RGB")) for picture in pictures]
+
+
+@wrong(PREPARE, "changes `model.preprocessing`")
+def takes_out(model, pictures):
+    size = model.preprocessing.pop("img_size")
+    transform = create_transform(size, **model.preprocessing)
+    return torch.stack([transform(picture.convert("RGB")) for picture in pictures])
+
+
+@wrong(PREPARE, "missing")
+def no_return(model, pictures):
+    transform = create_transform(**model.preprocessing)
+    torch.stack([transform(picture.convert("RGB")) for picture in pictures])
+
+
+@wrong(PREPARE, "not written yet")
+def blank_prepare(model, pictures):
+    raise NotImplementedError("your lines go here")
+
+
+@right(PREPARE)
+def own_transform(model, pictures):
+    transform = create_transform(**model.preprocessing)
+    return torch.stack([transform(picture.convert("RGB")) for picture in pictures])
+
+
+@right(PREPARE)
+def in_two_steps(model, pictures):
+    own = dict(model.preprocessing)
+    mean, std = own.pop("mean", (0, 0, 0)), own.pop("std", (1, 1, 1))
+    transform = create_transform(**own)
+    rows = [transform(p if p.mode == "RGB" else p.convert("RGB")) for p in pictures]
+    mean, std = (torch.tensor(x).view(3, 1, 1) for x in (mean, std))
+    return (torch.stack(rows) - mean) / std
+
+
+@right(PREPARE)
+def rgb_inside(model, pictures):
+    steps = v2.Compose([v2.RGB(), create_transform(**model.preprocessing)])
+    return torch.cat([steps(picture)[None] for picture in pictures])
+
+
+@right(PREPARE)
+def by_to_rgb(model, pictures):
+    own = model.preprocessing.get
+    size, mean, std = own("img_size", 224), own("mean"), own("std")
+    transform = create_transform(size, mean, std, crop_pct=own("crop_pct", 1.0))
+    return torch.stack([transform(to_rgb(picture)) for picture in pictures])
+
+
+def accuracy(head, features, labels):
+    with torch.no_grad():
+        return (head(features).argmax(dim=1) == labels).float().mean().item()
+
+
+def shuffled(labels, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randperm(len(labels), generator=generator)
+
+
+def balanced(labels, size, seed):
+    order = shuffled(labels, seed)
+    return torch.cat([order[labels[order] == k][:size] for k in labels.unique()])
+
+
+@wrong(SIZES, "in all")
+def of_all_classes(train, test, sizes, fit, seed=0):
+    found, order = {}, shuffled(train[1], seed)
+    for size in sizes:
+        rows = order[:size]
+        found[size] = accuracy(fit(train[0][rows], train[1][rows]), *test)
+    return found
+
+
+@wrong(SIZES, "A balanced")
+def not_balanced(train, test, sizes, fit, seed=0):
+    found, order = {}, shuffled(train[1], seed)
+    for size in sizes:
+        rows = order[: size * len(train[1].unique())]
+        found[size] = accuracy(fit(train[0][rows], train[1][rows]), *test)
+    return found
+
+
+@wrong(SIZES, "does not hold the smaller one")
+def drawn_anew(train, test, sizes, fit, seed=0):
+    found = {}
+    for size in sizes:
+        rows = balanced(train[1], size, seed + size)
+        found[size] = accuracy(fit(train[0][rows], train[1][rows]), *test)
+    return found
+
+
+@wrong(SIZES, "other pictures each time")
+def without_seed(train, test, sizes, fit, seed=0):
+    found, order = {}, torch.randperm(len(train[1]))
+    for size in sizes:
+        parts = [order[train[1][order] == k][:size] for k in train[1].unique()]
+        rows = torch.cat(parts)
+        found[size] = accuracy(fit(train[0][rows], train[1][rows]), *test)
+    return found
+
+
+@wrong(SIZES, "the first of each class")
+def first_of_each(train, test, sizes, fit, seed=0):
+    found = {}
+    for size in sizes:
+        rows = [(train[1] == k).nonzero()[:size, 0] for k in train[1].unique()]
+        rows = torch.cat(rows)
+        found[size] = accuracy(fit(train[0][rows], train[1][rows]), *test)
+    return found
+
+
+@wrong(SIZES, "labels do not belong")
+def sorted_labels(train, test, sizes, fit, seed=0):
+    found = {}
+    for size in sizes:
+        rows = balanced(train[1], size, seed)
+        labels = train[1].unique().repeat(size)
+        found[size] = accuracy(fit(train[0][rows], labels), *test)
+    return found
+
+
+@wrong(SIZES, "same indices")
+def all_labels(train, test, sizes, fit, seed=0):
+    found = {}
+    for size in sizes:
+        rows = balanced(train[1], size, seed)
+        found[size] = accuracy(fit(train[0][rows], train[1]), *test)
+    return found
+
+
+@wrong(SIZES, "test pictures train the head")
+def learns_the_test(train, test, sizes, fit, seed=0):
+    found = {}
+    features, labels = torch.cat([train[0], test[0]]), torch.cat([train[1], test[1]])
+    for size in sizes:
+        rows = balanced(labels, size, seed)
+        found[size] = accuracy(fit(features[rows], labels[rows]), *test)
+    return found
+
+
+@wrong(SIZES, "without putting back")
+def with_replacement(train, test, sizes, fit, seed=0):
+    generator, found, rows = random.Random(seed), {}, []
+    members = [(train[1] == k).nonzero()[:, 0].tolist() for k in train[1].unique()]
+    drawn = [[generator.choice(m) for _ in range(max(sizes))] for m in members]
+    for size in sizes:
+        rows = [row for part in drawn for row in part[:size]]
+        found[size] = accuracy(fit(train[0][rows], train[1][rows]), *test)
+    return found
+
+
+@wrong(SIZES, "whatever the size")
+def everything(train, test, sizes, fit, seed=0):
+    return {size: accuracy(fit(*train), *test) for size in sizes}
+
+
+@wrong(SIZES, "trained on")
+def on_the_subset(train, test, sizes, fit, seed=0):
+    found = {}
+    for size in sizes:
+        rows = balanced(train[1], size, seed)
+        part = train[0][rows], train[1][rows]
+        found[size] = accuracy(fit(*part), *part)
+    return found
+
+
+@wrong(SIZES, "all the training pictures")
+def on_all_training(train, test, sizes, fit, seed=0):
+    found = {}
+    for size in sizes:
+        rows = balanced(train[1], size, seed)
+        found[size] = accuracy(fit(train[0][rows], train[1][rows]), *train)
+    return found
+
+
+@wrong(SIZES, "not per cent")
+def per_cent(train, test, sizes, fit, seed=0):
+    found = {}
+    for size in sizes:
+        rows = balanced(train[1], size, seed)
+        found[size] = 100 * accuracy(fit(train[0][rows], train[1][rows]), *test)
+    return found
+
+
+@wrong(SIZES, "a count of right answers")
+def a_count(train, test, sizes, fit, seed=0):
+    found = {}
+    for size in sizes:
+        rows = balanced(train[1], size, seed)
+        head = fit(train[0][rows], train[1][rows])
+        found[size] = (head(test[0]).argmax(1) == test[1]).sum().item()
+    return found
+
+
+@wrong(SIZES, "its own head")
+def last_head_for_all(train, test, sizes, fit, seed=0):
+    for size in sizes:
+        rows = balanced(train[1], size, seed)
+        head = fit(train[0][rows], train[1][rows])
+    return {size: accuracy(head, *test) for size in sizes}
+
+
+@wrong(SIZES, "one head of its own")
+def one_head(train, test, sizes, fit, seed=0):
+    rows = balanced(train[1], sizes[0], seed)
+    head = fit(train[0][rows], train[1][rows])
+    return {size: accuracy(head, *test) for size in sizes}
+
+
+@wrong(SIZES, "not rounded")
+def two_digits(train, test, sizes, fit, seed=0):
+    found = from_one_order(train, test, sizes, fit, seed)
+    return {size: round(share, 2) for size, share in found.items()}
+
+
+@wrong(SIZES, "a dict")
+def a_list_of_numbers(train, test, sizes, fit, seed=0):
+    found = []
+    for size in sizes:
+        rows = balanced(train[1], size, seed)
+        found.append(accuracy(fit(train[0][rows], train[1][rows]), *test))
+    return found
+
+
+@wrong(SIZES, "[2, 2, 2, 0]")
+def three_classes(train, test, sizes, fit, seed=0):
+    found, order = {}, shuffled(train[1], seed)
+    for size in sizes:
+        rows = torch.cat([order[train[1][order] == k][:size] for k in range(3)])
+        found[size] = accuracy(fit(train[0][rows], train[1][rows]), *test)
+    return found
+
+
+@wrong(SIZES, "not written yet")
+def blank_sizes(train, test, sizes, fit, seed=0):
+    raise NotImplementedError("your lines go here")
+
+
+@right(SIZES)
+def from_one_order(train, test, sizes, fit, seed=0):
+    found = {}
+    for size in sorted(sizes):
+        rows = balanced(train[1], size, seed)
+        found[size] = accuracy(fit(train[0][rows], train[1][rows]), *test)
+    return found
+
+
+@right(SIZES)
+def with_python(train, test, sizes, fit, seed=0):
+    members = {}
+    for i in random.Random(seed).sample(range(len(train[1])), len(train[1])):
+        members.setdefault(int(train[1][i]), []).append(i)
+    found = {}
+    for size in sizes:
+        rows = [i for part in members.values() for i in part[:size]]
+        head = fit(torch.stack([train[0][i] for i in rows]), train[1][rows])
+        guesses = head(test[0]).argmax(dim=1)
+        found[size] = (guesses == test[1]).double().mean()
+    return found
+
+
+@right(SIZES)
+def with_numpy(train, test, sizes, fit, seed=0):
+    labels, found = train[1].numpy(), {}
+    for size in sizes:
+        rng = np.random.default_rng(seed)
+        order = rng.permutation(len(labels))
+        rank = np.zeros(len(labels), dtype=int)
+        for k in np.unique(labels):
+            rank[order[labels[order] == k]] = np.arange((labels == k).sum())
+        mask = torch.from_numpy(rank < size)
+        head = fit(train[0][mask], train[1][mask])
+        found[size] = np.mean(
+            head(test[0]).argmax(1).detach().numpy() == test[1].numpy()
+        )
+    return found
+
+
+def made_for(model, img_size):
+    return ViT(**(read_sizes(model.state_dict()) | {"img_size": img_size}))
+
+
+def finish(new, model, img_size):
+    new.preprocessing = {**model.preprocessing, "img_size": img_size}
+    return new.eval()
+
+
+def with_positions(model, img_size, change):
+    """A model for the new size, whose positions are `change(weight, old, new grid)`."""
+    new, state = made_for(model, img_size), copy.deepcopy(model.state_dict())
+    name = "embedding.position_embedding.weight"
+    grids = [m.embedding.position_embedding.grid for m in (model, new)]
+    state[name] = change(state[name], *grids)
+    new.load_state_dict(state)
+    return finish(new, model, img_size)
+
+
+@wrong(LARGER, "Are they random ones")
+def random_positions_(model, img_size):
+    return with_positions(model, img_size, lambda w, old, new: made_for_grid(w, new))
+
+
+def made_for_grid(weight, grid):
+    return PositionEmbedding(grid, weight.shape[2]).weight.detach()
+
+
+@wrong(LARGER, "one long row, class token")
+def one_long_row(model, img_size):
+    def change(weight, old, new):
+        size = 1 + new[0] * new[1]
+        return F.interpolate(weight.transpose(1, 2), size, mode="linear").mT
+
+    return with_positions(model, img_size, change)
+
+
+@wrong(LARGER, "one long row of patches")
+def patches_in_a_row(model, img_size):
+    def change(weight, old, new):
+        patches, size = weight[:, 1:].transpose(1, 2), new[0] * new[1]
+        patches = F.interpolate(patches, size, mode="linear").mT
+        return torch.cat([weight[:, :1], patches], dim=1)
+
+    return with_positions(model, img_size, change)
+
+
+@wrong(LARGER, "filled up with zeros")
+def padded(model, img_size):
+    def change(weight, old, new):
+        missing = 1 + new[0] * new[1] - weight.shape[1]
+        return F.pad(weight, (0, 0, 0, missing))
+
+    return with_positions(model, img_size, change)
+
+
+@wrong(LARGER, "rows and columns")
+def grid_swapped(model, img_size):
+    return with_positions(
+        model,
+        img_size,
+        lambda w, old, new: interpolate_position_embedding(w, old, new[::-1]),
+    )
+
+
+@wrong(LARGER, "row 0 of the positions")
+def without_class_token(model, img_size):
+    def change(weight, old, new):
+        found = interpolate_position_embedding(weight, old, new)
+        found[:, 0] = 0
+        return found
+
+    return with_positions(model, img_size, change)
+
+
+@wrong(LARGER, "in another way than in lesson 05")
+def bilinear(model, img_size):
+    def change(weight, old, new):
+        maps = weight[:, 1:].mT.unflatten(2, old)
+        maps = F.interpolate(maps, new, mode="bilinear")
+        return torch.cat([weight[:, :1], maps.flatten(2).mT], dim=1)
+
+    return with_positions(model, img_size, change)
+
+
+@wrong(LARGER, "the given model has changed")
+def in_place(model, img_size):
+    new = made_for(model, img_size)
+    load_weights(new, model.state_dict())
+    model.embedding = new.embedding
+    return finish(model, model, img_size)
+
+
+@wrong(LARGER, "the given model itself")
+def itself_if_it_fits(model, img_size):
+    if model.preprocessing["img_size"] == img_size:
+        return model
+    return by_loading(model, img_size)
+
+
+@wrong(LARGER, "as trainable as before")
+def freezes_the_given_one(model, img_size):
+    new = by_loading(model, img_size)
+    model.requires_grad_(False)
+    return new
+
+
+@wrong(LARGER, "still in evaluation mode")
+def trains_the_given_one(model, img_size):
+    new = by_loading(model, img_size)
+    model.train()
+    return new
+
+
+@wrong(LARGER, "is not that of the given model")
+def untrained(model, img_size):
+    return finish(made_for(model, img_size), model, img_size)
+
+
+@wrong(LARGER, "patches have another size")
+def larger_patches(model, img_size):
+    sizes = read_sizes(model.state_dict())
+    side = img_size if isinstance(img_size, int) else img_size[0]
+    sizes["patch_size"] = sizes["patch_size"] * side // sizes["img_size"]
+    return finish(ViT(**sizes | {"img_size": side}), model, img_size)
+
+
+@wrong(LARGER, "evaluation mode")
+def in_training_mode(model, img_size):
+    new = made_for(model, img_size)
+    load_weights(new, model.state_dict())
+    return finish(new, model, img_size).train()
+
+
+@wrong(LARGER, "number of heads")
+def other_heads(model, img_size):
+    new = ViT(
+        **(read_sizes(model.state_dict()) | {"img_size": img_size, "num_heads": 4})
+    )
+    load_weights(new, model.state_dict())
+    return finish(new, model, img_size)
+
+
+@wrong(LARGER, "attribute `preprocessing` is missing")
+def forgets_settings(model, img_size):
+    new = made_for(model, img_size)
+    load_weights(new, model.state_dict())
+    return new.eval()
+
+
+@wrong(LARGER, "still that of the given model")
+def old_settings(model, img_size):
+    new = made_for(model, img_size)
+    load_weights(new, model.state_dict())
+    new.preprocessing = dict(model.preprocessing)
+    return new.eval()
+
+
+@wrong(LARGER, "copy the dict")
+def shared_settings(model, img_size):
+    new = made_for(model, img_size)
+    load_weights(new, model.state_dict())
+    new.preprocessing = model.preprocessing
+    new.preprocessing["img_size"] = img_size
+    return new.eval()
+
+
+@wrong(LARGER, "copy the dict")
+def takes_the_size_out(model, img_size):
+    new, own = by_loading(model, img_size), model.preprocessing
+    del own["img_size"]
+    new.preprocessing = {"img_size": img_size, **own}
+    return new
+
+
+@wrong(LARGER, "copy the dict")
+def takes_the_mean_out(model, img_size):
+    new, own = by_loading(model, img_size), model.preprocessing
+    new.preprocessing = {"img_size": img_size, "mean": own.pop("mean"), **own}
+    return new
+
+
+@wrong(LARGER, "is no dict")
+def settings_as_a_pair(model, img_size):
+    new = by_loading(model, img_size)
+    new.preprocessing = tuple(new.preprocessing.items())
+    return new
+
+
+@wrong(LARGER, "same tensors")
+def shared_weights(model, img_size):
+    new = made_for(model, img_size)
+    state = dict(model.state_dict())
+    name, place = "embedding.position_embedding.weight", new.embedding
+    state[name] = interpolate_position_embedding(
+        state[name],
+        model.embedding.position_embedding.grid,
+        place.position_embedding.grid,
+    )
+    new.load_state_dict(state, assign=True)
+    return finish(new, model, img_size)
+
+
+@wrong(LARGER, "requires_grad=False")
+def frozen(model, img_size):
+    new = made_for(model, img_size).requires_grad_(False)
+    load_weights(new, model.state_dict())
+    return finish(new, model, img_size)
+
+
+@wrong(LARGER, "images must be of size")
+def forgets_the_size(model, img_size):
+    new, grid = copy.deepcopy(model), made_for(model, img_size).embedding
+    old, grid = new.embedding.position_embedding, grid.position_embedding.grid
+    weight = interpolate_position_embedding(old.weight, old.grid, grid)
+    old.weight = nn.Parameter(weight.detach())
+    return finish(new, model, img_size)
+
+
+@wrong(LARGER, "expected a ViT")
+def gives_logits(model, img_size):
+    new = made_for(model, img_size)
+    load_weights(new, model.state_dict())
+    side = (img_size, img_size) if isinstance(img_size, int) else img_size
+    return new.eval()(torch.zeros(1, 3, *side))
+
+
+@wrong(LARGER, "not written yet")
+def blank_resolution(model, img_size):
+    raise NotImplementedError("your lines go here")
+
+
+@right(LARGER)
+def by_loading(model, img_size):
+    new = made_for(model, img_size)
+    load_weights(new, model.state_dict())
+    return finish(new, model, img_size)
+
+
+@right(LARGER)
+def by_positions(model, img_size):
+    return with_positions(model, img_size, interpolate_position_embedding)
+
+
+@right(LARGER)
+def by_another_embedding(model, img_size):
+    new = copy.deepcopy(model)
+    size = (img_size, img_size) if isinstance(img_size, int) else img_size
+    old = new.embedding.position_embedding
+    patch = new.embedding.patch_embedding.patcher.kernel_size[0]
+    grid = size[0] // patch, size[1] // patch
+    positions = PositionEmbedding(grid, old.weight.shape[2])
+    weight = interpolate_position_embedding(old.weight, old.grid, grid)
+    positions.weight = nn.Parameter(weight.detach().clone())
+    new.embedding.position_embedding, new.embedding.img_size = positions, size
+    new.preprocessing["img_size"] = size
+    return new

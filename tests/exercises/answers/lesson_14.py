@@ -1,0 +1,962 @@
+"""Answers to the exercises of lesson 14."""
+
+from pathlib import Path
+from tempfile import mkdtemp
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from answers import right, wrong
+
+SCRIPT = "check_vit_script"
+STOP = "check_early_stop"
+GRADIENT = "check_accumulated_gradient"
+VIEWS = "check_views_of_pictures"
+
+GOOD = '''
+"""A small ViT, and how many parameters it has."""
+import argparse
+
+from going_modular.vit import create_vit
+
+
+def create_model(num_classes):
+    return create_vit("vit_mini_8", img_size=32, num_classes=num_classes)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--classes", type=int, default=3)
+    model = create_model(parser.parse_args().classes)
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters")
+
+
+if __name__ == "__main__":
+    main()
+'''
+
+
+def script(text, *changes):
+    """Makes an answer that writes a text, with some of its words exchanged."""
+    for old, new in changes:
+        assert old in text, old
+        text = text.replace(old, new)
+
+    def write_script(folder):
+        path = folder / "vit_script.py"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write_script
+
+
+def writes(hint, name, *changes, text=GOOD):
+    """Registers such an answer; the hint "" says that it is right."""
+    answer = script(text, *changes)
+    answer.__name__ = name
+    wrong(SCRIPT, hint)(answer)
+
+
+writes("", "as_the_solution")
+writes(
+    "on import it reads the command line",
+    "main_on_import",
+    ('if __name__ == "__main__":\n    main()', "main()"),
+)
+writes(
+    "on import it reads the command line",
+    "known_options_on_import",
+    ("def main", "WORDS = argparse.ArgumentParser()\n\n\ndef main"),
+    (
+        "\n\n\ndef main",
+        '\nWORDS.add_argument("--classes", type=int, default=3)\n'
+        "CLASSES = WORDS.parse_known_args()[0].classes\n\n\ndef main",
+    ),
+)
+writes(
+    "(stderr)",
+    "says_it_aside",
+    ('parameters")', 'parameters", file=__import__("sys").stderr)'),
+)
+writes("", "with_an_exit_code", ("    main()\n", "    raise SystemExit(main())\n"))
+writes(
+    "",
+    "own_logger",
+    (
+        "    model = ",
+        "    import logging\n\n    logging.warning('building')\n    model = ",
+    ),
+)
+writes(
+    "on import it prints something",
+    "prints_on_import",
+    ("def main", 'print("a ViT")\n\n\ndef main'),
+)
+writes(
+    "on import a model is run",
+    "trains_on_import",
+    (
+        "def main",
+        "import torch\nMODEL = create_model(3)\n"
+        "MODEL(torch.zeros(1, 3, 32, 32)).sum().backward()\n\n\ndef main",
+    ),
+)
+writes(
+    "must import whatever it uses",
+    "nothing_imported",
+    ("from going_modular.vit import create_vit", ""),
+)
+writes("no Python", "half_a_line", ("def main():", "def main("))
+writes("no function `create_model`", "other_name", ("create_model", "make_model"))
+writes(
+    "the same object each time",
+    "made_once",
+    ("import argparse", "import argparse\nfrom functools import cache"),
+    ("def create_model", "@cache\ndef create_model"),
+)
+writes(
+    "expected logits (2, 5)",
+    "three_classes",
+    ("num_classes=num_classes", "num_classes=3"),
+)
+writes("stops with ValueError", "large_images", (", img_size=32", ""))
+writes(
+    "the model gives probabilities",
+    "with_softmax",
+    ("    return create_vit", "    from torch import nn\n    vit = create_vit"),
+    (
+        "num_classes=num_classes)",
+        "num_classes=num_classes)\n    return nn.Sequential(vit, nn.Softmax(1))",
+    ),
+)
+writes(
+    "parameters; a vit_mini_8",
+    "other_patches",
+    ("img_size=32", "img_size=32, patch_size=4"),
+)
+writes(
+    "`python vit_script.py --classes 12`",
+    "known_by_heart",
+    (
+        'f"{sum(p.numel() for p in model.parameters()):,} parameters"',
+        "{3: 2710659, 5: 2711045}.get(model.head.out_features)",
+    ),
+)
+writes("says nothing", "guard_without_call", ("    main()\n", "    main\n"))
+writes("for 3 classes", "other_default", ("default=3", "default=1000"))
+writes(
+    "Does the option reach `create_model`",
+    "option_unused",
+    ("parser.parse_args().classes", "parser.parse_args() and 3"),
+)
+writes(
+    "exit code 2",
+    "no_option",
+    ('"--classes"', '"--num-classes"'),
+    ("parse_args().classes", "parse_args().num_classes"),
+)
+writes(
+    "do nothing else",
+    "no_help",
+    ("    parser = argparse.ArgumentParser(description=__doc__)\n", ""),
+    ('    parser.add_argument("--classes", type=int, default=3)\n', "    import sys\n"),
+    (
+        "parser.parse_args().classes",
+        "int(sys.argv[2]) if len(sys.argv) > 2 else 3",
+    ),
+)
+writes(
+    "not in a process of its own",
+    "borrows_an_import",
+    ("import argparse", "import sys\n\nargparse = sys.modules['argparse']"),
+    (
+        "from going_modular.vit import create_vit",
+        "create_vit = sys.modules['going_modular.vit'].create_vit",
+    ),
+)
+writes(
+    "not written yet",
+    "script_blank",
+    text='raise NotImplementedError("your lines go here")\n',
+)
+
+
+@wrong(SCRIPT, "not the path of the file")
+def gives_the_folder(folder):
+    return script(GOOD)(folder).parent
+
+
+@wrong(SCRIPT, "the path of the file, not None")
+def gives_nothing(folder):
+    script(GOOD)(folder)
+
+
+@wrong(SCRIPT, "in which the notebook runs")
+def writes_here(folder):
+    return script(GOOD)(Path())
+
+
+@wrong(SCRIPT, "in the folder that was given")
+def writes_elsewhere(folder):
+    return script(GOOD)(Path(mkdtemp()))
+
+
+writes(
+    "",
+    "own_layers",
+    text="""
+import argparse
+import sys
+
+import torch
+from torch import nn
+
+
+class Small(nn.Module):
+    def __init__(self, num_classes=3, D=192):
+        super().__init__()
+        self.patches = nn.Conv2d(3, D, 8, 8)
+        self.token = nn.Parameter(torch.zeros(1, 1, D))
+        self.positions = nn.Parameter(torch.randn(1, 17, D) / 50)
+        block = nn.TransformerEncoderLayer(
+            D, 3, 768, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(block, 6, enable_nested_tensor=False)
+        self.norm, self.head = nn.LayerNorm(D), nn.Linear(D, num_classes)
+        nn.init.zeros_(self.head.weight)
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2).mT
+        x = torch.cat([self.token.expand(len(x), -1, -1), x], 1) + self.positions
+        return self.head(self.norm(self.encoder(x)[:, 0]))
+
+
+create_model = Small
+
+
+def run(words):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("-c", "--classes", type=int, default=3, help="how many")
+    classes = parser.parse_args(words).classes
+    print("classes:", classes)
+    print("parameters:", sum(p.numel() for p in create_model(classes).parameters()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1:]))
+""",
+)
+
+
+class Stop:
+    """The solution, for the answers to differ from."""
+
+    def __init__(self, patience):
+        self.patience, self.best, self.waited = patience, float("-inf"), 0
+
+    def risen(self, accuracy):
+        return accuracy > self.best
+
+    def update(self, accuracy):
+        if self.risen(accuracy):
+            self.best, self.waited = accuracy, 0
+        else:
+            self.waited += 1
+        return self.waited >= self.patience
+
+    def state_dict(self):
+        return {"best": self.best, "waited": self.waited}
+
+    def load_state_dict(self, state):
+        self.best, self.waited = state["best"], state["waited"]
+
+
+@wrong(STOP, "only as good as the best")
+class TiesRise(Stop):
+    def risen(self, accuracy):
+        return accuracy >= self.best
+
+
+@wrong(STOP, "too late")
+class OneLate(Stop):
+    def update(self, accuracy):
+        super().update(accuracy)
+        return self.waited > self.patience
+
+
+@wrong(STOP, "too early")
+class OneEarly(Stop):
+    def update(self, accuracy):
+        super().update(accuracy)
+        return self.waited >= self.patience - 1
+
+
+@wrong(STOP, "in a row that count")
+class NeverReset(Stop):
+    def update(self, accuracy):
+        if self.risen(accuracy):
+            self.best = accuracy
+        else:
+            self.waited += 1
+        return self.waited >= self.patience
+
+
+@wrong(STOP, "a small rise is not counted")
+class LeastRise(Stop):
+    def risen(self, accuracy):
+        return accuracy > self.best + 1e-4
+
+
+@wrong(STOP, "a small rise is not counted")
+class Rounded(Stop):
+    def risen(self, accuracy):
+        return round(accuracy, 2) > self.best
+
+    def update(self, accuracy):
+        return super().update(round(accuracy, 2))
+
+
+@wrong(STOP, "it always does")
+class StoppedForEver(Stop):
+    stopped = False
+
+    def update(self, accuracy):
+        self.stopped = super().update(accuracy) or self.stopped
+        return self.stopped
+
+
+@wrong(STOP, "begins to count anew")
+class CountsAnew(Stop):
+    def update(self, accuracy):
+        said = super().update(accuracy)
+        self.waited = 0 if said else self.waited
+        return said
+
+
+@wrong(STOP, "Saving must not change")
+class ForgetsWhenSaved(Stop):
+    def state_dict(self):
+        state, self.waited = super().state_dict(), 0
+        return state
+
+
+@wrong(STOP, "In all it says")
+class NoneOfTheLast(Stop):
+    def __init__(self, patience):
+        super().__init__(patience)
+        self.seen = []
+
+    def update(self, accuracy):
+        self.seen.append(accuracy)
+        return self.seen[-1] <= ([2.0] * self.patience + self.seen)[-self.patience - 1]
+
+
+@wrong(STOP, "with the one before")
+class LastOnly(Stop):
+    def update(self, accuracy):
+        said = super().update(accuracy)
+        self.best = accuracy
+        return said
+
+
+@wrong(STOP, "compared with 0")
+class BestFromZero(Stop):
+    def __init__(self, patience):
+        super().__init__(patience)
+        self.best = 0.0
+
+
+@wrong(STOP, "waits for lower values")
+class ForLosses(Stop):
+    def __init__(self, patience):
+        super().__init__(patience)
+        self.best = float("inf")
+
+    def risen(self, accuracy):
+        return accuracy < self.best
+
+
+@wrong(STOP, "False again")
+class OnceOnly(Stop):
+    def update(self, accuracy):
+        super().update(accuracy)
+        return self.waited == self.patience
+
+
+@wrong(STOP, "the resumed")
+class WaitsLess(Stop):
+    def load_state_dict(self, state):
+        super().load_state_dict(state)
+        self.waited += 1
+
+
+@wrong(STOP, "gives back None")
+class OneBranch(Stop):
+    def update(self, accuracy):
+        if super().update(accuracy):
+            return True
+
+
+@wrong(STOP, "True or False")
+class GivesCount(Stop):
+    def update(self, accuracy):
+        super().update(accuracy)
+        return self.waited
+
+
+@wrong(STOP, "best accuracy so far is lost")
+class BestLost(Stop):
+    def load_state_dict(self, state):
+        self.waited = state["waited"]
+
+
+@wrong(STOP, "best accuracy so far is lost")
+class LoadsNothing(Stop):
+    def load_state_dict(self, state):
+        pass
+
+
+@wrong(STOP, "has waited is lost")
+class WaitedLost(Stop):
+    def load_state_dict(self, state):
+        self.best = state["best"]
+
+
+@wrong(STOP, "Give back a copy")
+class SharedState(Stop):
+    def state_dict(self):
+        return self.__dict__
+
+    def load_state_dict(self, state):
+        self.__dict__.update(state)
+
+
+@wrong(STOP, "Copy what you load")
+class SharedLoad(Stop):
+    def state_dict(self):
+        return dict(self.__dict__)
+
+    def load_state_dict(self, state):
+        self.__dict__ = state
+
+
+@wrong(STOP, "weights_only")
+class WholeObject(Stop):
+    def state_dict(self):
+        return {"stop": self}
+
+    def load_state_dict(self, state):
+        self.__dict__.update(state["stop"].__dict__)
+
+
+@wrong(STOP, "give back a dict")
+class Pair(Stop):
+    def state_dict(self):
+        return self.best, self.waited
+
+    def load_state_dict(self, state):
+        self.best, self.waited = state
+
+
+@wrong(STOP, "in epoch")
+class OfTheExample(Stop):
+    def update(self, accuracy):
+        super().update(accuracy)
+        return self.waited >= 3
+
+
+@wrong(STOP, "does not begin anew")
+class OfTheClass(Stop):
+    best, waited = float("-inf"), 0
+
+    def __init__(self, patience):
+        self.patience = patience
+
+    def update(self, accuracy):
+        kind = type(self)
+        if accuracy > kind.best:
+            kind.best, kind.waited = accuracy, 0
+        else:
+            kind.waited += 1
+        return kind.waited >= self.patience
+
+
+@wrong(STOP, "best accuracy so far is lost")
+class BestRounded(Stop):
+    def state_dict(self):
+        best = self.best if self.waited == 0 else round(self.best, 1)
+        return {"best": best, "waited": self.waited}
+
+
+@wrong(STOP, "no method `load_state_dict`")
+class NoState:
+    def __init__(self, patience):
+        self.patience = patience
+
+    def update(self, accuracy):
+        return False
+
+    def state_dict(self):
+        return {}
+
+
+@wrong(STOP, "not written yet")
+class StopBlank(Stop):
+    def update(self, accuracy):
+        raise NotImplementedError
+
+
+@right(STOP)
+class ByHistory:
+    def __init__(self, patience):
+        self.patience, self.seen = patience, []
+
+    def update(self, accuracy):
+        self.seen.append(accuracy)
+        best = self.seen.index(max(self.seen))
+        return len(self.seen) - 1 - best >= self.patience
+
+    def state_dict(self):
+        return {"seen": list(self.seen)}
+
+    def load_state_dict(self, state):
+        self.seen = list(state["seen"])
+
+
+@right(STOP)
+class ByEpochs:
+    def __init__(self, patience):
+        self.patience, self.best, self.at, self.epoch = patience, None, 0, 0
+
+    def update(self, accuracy):
+        self.epoch += 1
+        if self.best is None or accuracy > self.best:
+            self.best, self.at = accuracy, self.epoch
+        return not self.epoch - self.at < self.patience
+
+    def state_dict(self):
+        return vars(self).copy()
+
+    def load_state_dict(self, state):
+        vars(self).update(state)
+
+
+@right(STOP)
+class ByTensor(Stop):
+    def state_dict(self):
+        return {"both": torch.tensor([self.best, self.waited], dtype=torch.float64)}
+
+    def load_state_dict(self, state):
+        self.best, self.waited = state["both"].tolist()
+
+
+@right(STOP)
+class ByWindows:
+    def __init__(self, patience, min_delta=0.0):
+        self.patience, self.seen = patience, []
+
+    def update(self, accuracy):
+        self.seen.append(accuracy)
+        before, last = self.seen[: -self.patience], self.seen[-self.patience :]
+        return bool(before) and max(last) <= max(before)
+
+    def state_dict(self):
+        return {"seen": self.seen[:], "patience": self.patience}
+
+    def load_state_dict(self, state):
+        self.patience, self.seen = state["patience"], [*state["seen"]]
+
+
+def parts_of(images, labels, size):
+    return list(zip(images.split(size), labels.split(size), strict=True))
+
+
+def accumulate(weight, clear=True, clear_inside=False):
+    """Makes an answer with a weight (images, parts, size, images of all)."""
+
+    def answer(model, loss_fn, images, labels, size):
+        if clear:
+            model.zero_grad()
+        parts, total = parts_of(images, labels, size), 0.0
+        for x, y in parts:
+            if clear_inside:
+                model.zero_grad()
+            loss = loss_fn(model(x), y)
+            (loss * weight(len(x), len(parts), size, len(images))).backward()
+            total += loss.item() * len(x)
+        return total / len(images)
+
+    return answer
+
+
+def accumulates(hint, name, *arguments, **options):
+    answer = accumulate(*arguments, **options)
+    answer.__name__ = name
+    wrong(GRADIENT, hint)(answer)
+
+
+accumulates("", "as_a_share", lambda n, parts, size, B: n / B)
+accumulates("too long", "not_divided", lambda n, parts, size, B: 1)
+accumulates(
+    "if all have the same size", "by_parts", lambda n, parts, size, B: 1 / parts
+)
+accumulates("divided by `size`", "by_size", lambda n, parts, size, B: 1 / size)
+accumulates("as if it had `size` images", "as_full", lambda n, parts, size, B: size / B)
+accumulates("are divided by B", "by_batch", lambda n, parts, size, B: 1 / B)
+accumulates("all images are added up", "sum_of_all", lambda n, parts, size, B: n)
+accumulates(
+    "inside the loop", "cleared", lambda n, parts, size, B: n / B, clear_inside=True
+)
+accumulates(
+    "inside the loop", "cleared_bug", lambda n, parts, size, B: 1, clear_inside=True
+)
+accumulates(
+    "old gradients", "not_cleared", lambda n, parts, size, B: n / B, clear=False
+)
+accumulates("belongs to the example", "of_ten", lambda n, parts, size, B: n / 10)
+
+
+@wrong(GRADIENT, "is left out")
+def full_parts_only(model, loss_fn, images, labels, size):
+    model.zero_grad()
+    total = 0.0
+    for start in range(0, len(images) - size + 1, size):
+        x, y = images[start : start + size], labels[start : start + size]
+        loss = loss_fn(model(x), y) * len(x) / len(images)
+        loss.backward()
+        total += loss.item()
+    return total
+
+
+@wrong(GRADIENT, "more than `size` images at once")
+def the_big_batch(model, loss_fn, images, labels, size):
+    model.zero_grad()
+    loss = loss_fn(model(images), labels)
+    loss.backward()
+    return loss.item()
+
+
+@wrong(GRADIENT, "more than `size` images at once")
+def loss_of_all_at_once(model, loss_fn, images, labels, size):
+    loss = accumulate(lambda n, parts, size, B: n / B)
+    loss(model, loss_fn, images, labels, size)
+    with torch.no_grad():
+        return loss_fn(model(images), labels).item()
+
+
+@wrong(GRADIENT, "a part without images")
+def one_part_more(model, loss_fn, images, labels, size):
+    model.zero_grad()
+    total = 0.0
+    for i in range(len(images) // size + 1):
+        part = slice(i * size, (i + 1) * size)
+        share = len(labels[part]) / len(labels)
+        loss = loss_fn(model(images[part]), labels[part]) * share
+        loss.backward()
+        total += loss.item()
+    return total
+
+
+@wrong(GRADIENT, "`chunk` into a number of parts")
+def by_chunks(model, loss_fn, images, labels, size):
+    model.zero_grad()
+    total = 0.0
+    for x, y in zip(images.chunk(size), labels.chunk(size), strict=True):
+        loss = loss_fn(model(x), y) * len(x) / len(images)
+        loss.backward()
+        total += loss.item()
+    return total
+
+
+@wrong(GRADIENT, "Call it in the loop")
+def one_backward(model, loss_fn, images, labels, size):
+    model.zero_grad()
+    loss = sum(
+        loss_fn(model(x), y) * len(x) / len(images)
+        for x, y in parts_of(images, labels, size)
+    )
+    loss.backward()
+    return loss.item()
+
+
+@wrong(GRADIENT, "sum of the parts' means")
+def loss_of_the_bug(model, loss_fn, images, labels, size):
+    model.zero_grad()
+    total = 0.0
+    for x, y in parts_of(images, labels, size):
+        loss = loss_fn(model(x), y)
+        (loss * len(x) / len(images)).backward()
+        total += loss.item()
+    return total
+
+
+@wrong(GRADIENT, "mean of the parts' means")
+def mean_of_means(model, loss_fn, images, labels, size):
+    total = loss_of_the_bug(model, loss_fn, images, labels, size)
+    return total / len(parts_of(images, labels, size))
+
+
+@wrong(GRADIENT, "that of the last part")
+def last_loss(model, loss_fn, images, labels, size):
+    loss_of_the_bug(model, loss_fn, images, labels, size)
+    x, y = parts_of(images, labels, size)[-1]
+    with torch.no_grad():
+        return loss_fn(model(x), y).item()
+
+
+@wrong(GRADIENT, "a sum over the images")
+def sum_of_losses(model, loss_fn, images, labels, size):
+    share = accumulate(lambda n, parts, size, B: n / B)
+    return share(model, loss_fn, images, labels, size) * len(images)
+
+
+@wrong(GRADIENT, "expected a number")
+def loss_as_tensor(model, loss_fn, images, labels, size):
+    share = accumulate(lambda n, parts, size, B: n / B)
+    return torch.tensor(share(model, loss_fn, images, labels, size))
+
+
+@wrong(GRADIENT, "parameters have changed")
+def takes_a_step(model, loss_fn, images, labels, size):
+    loss = accumulate(lambda n, parts, size, B: n / B)(
+        model, loss_fn, images, labels, size
+    )
+    torch.optim.SGD(model.parameters(), lr=0.1).step()
+    return loss
+
+
+@wrong(GRADIENT, "is None afterwards")
+def cleared_at_the_end(model, loss_fn, images, labels, size):
+    loss = accumulate(lambda n, parts, size, B: n / B)(
+        model, loss_fn, images, labels, size
+    )
+    model.zero_grad()
+    return loss
+
+
+@wrong(GRADIENT, "None")
+def no_loss(model, loss_fn, images, labels, size):
+    the_share = accumulate(lambda n, parts, size, B: n / B)
+    the_share(model, loss_fn, images, labels, size)
+
+
+@wrong(GRADIENT, "not written yet")
+def accumulate_blank(model, loss_fn, images, labels, size):
+    raise NotImplementedError
+
+
+@right(GRADIENT)
+def divided_at_the_end(model, loss_fn, images, labels, size):
+    for p in model.parameters():
+        p.grad = None
+    total = 0.0
+    for start in range(0, len(images), size):
+        x, y = images[start : start + size], labels[start : start + size]
+        loss = loss_fn(model(x), y) * len(x)
+        loss.backward()
+        total += loss.tolist()
+    for p in model.parameters():
+        p.grad /= len(images)
+    return total / len(images)
+
+
+@right(GRADIENT)
+def by_autograd(model, loss_fn, images, labels, size):
+    parameters = list(model.parameters())
+    found, total = [torch.zeros_like(p) for p in parameters], 0.0
+    for x, y in parts_of(images, labels, size):
+        loss = nn.functional.cross_entropy(model(x), y, reduction="sum") / len(images)
+        for a, b in zip(found, torch.autograd.grad(loss, parameters), strict=True):
+            a += b
+        total += loss.item()
+    for p, gradient in zip(parameters, found, strict=True):
+        p.grad = gradient
+    return total
+
+
+@right(GRADIENT)
+def by_a_loader(model, loss_fn, images, labels, size):
+    torch.optim.SGD(model.parameters(), lr=0.1).zero_grad()
+    losses, counts = [], []
+    for x, y in DataLoader(TensorDataset(images, labels), size, shuffle=True):
+        loss = loss_fn(model(x), y)
+        loss.backward(torch.tensor(len(x) / len(images)))
+        losses.append(loss.item())
+        counts.append(len(x))
+    return np.average(losses, weights=counts)
+
+
+@right(GRADIENT)
+def in_nearly_equal_parts(model, loss_fn, images, labels, size):
+    model.zero_grad(set_to_none=False)
+    total, count = 0.0, -(-len(images) // size)
+    parts = zip(images.tensor_split(count), labels.tensor_split(count), strict=True)
+    for x, y in parts:
+        loss = loss_fn(model(x), y) * len(x) / len(images)
+        loss.backward()
+        total += loss.item()
+    return total
+
+
+def counted(samplers, pictures, **other):
+    """What is right, with other values for some keys."""
+    together = [i for sampler in samplers for i in sampler]
+    counts = [together.count(i) for i in range(pictures)]
+    found = {
+        "shares": [len(list(sampler)) for sampler in samplers],
+        "repeated": sum(count > 1 for count in counts),
+        "missing": counts.count(0),
+    }
+    return found | other
+
+
+@wrong(VIEWS, "'repeated' counts views")
+def extra_views(samplers, pictures):
+    together = [i for sampler in samplers for i in sampler]
+    return counted(samplers, pictures, repeated=len(together) - len(set(together)))
+
+
+@wrong(VIEWS, "the two cancel")
+def too_many_views(samplers, pictures):
+    views = sum(len(list(sampler)) for sampler in samplers)
+    return counted(samplers, pictures, repeated=views - pictures)
+
+
+@wrong(VIEWS, "each process alone")
+def within_a_process(samplers, pictures):
+    repeated = sum(len(list(s)) - len(set(s)) for s in samplers)
+    return counted(samplers, pictures, repeated=repeated)
+
+
+@wrong(VIEWS, "'missing' counts views")
+def missing_views(samplers, pictures):
+    views = sum(len(list(sampler)) for sampler in samplers)
+    return counted(samplers, pictures, missing=pictures - views)
+
+
+@wrong(VIEWS, "'missing' counts views")
+def missing_at_least_0(samplers, pictures):
+    views = sum(len(list(sampler)) for sampler in samplers)
+    return counted(samplers, pictures, missing=max(0, pictures - views))
+
+
+@wrong(VIEWS, "How many are not")
+def seen(samplers, pictures):
+    together = {i for sampler in samplers for i in sampler}
+    return counted(samplers, pictures, missing=len(together))
+
+
+@wrong(VIEWS, "one process only")
+def missing_in_the_first(samplers, pictures):
+    missing = pictures - len(set(samplers[0]))
+    return counted(samplers, pictures, missing=missing)
+
+
+@wrong(VIEWS, "'missing' is 0, expected 5")
+def missing_below_the_highest(samplers, pictures):
+    together = {i for sampler in samplers for i in sampler}
+    missing = 1 + max(together) - len(together)
+    return counted(samplers, pictures, missing=missing)
+
+
+@wrong(VIEWS, "'repeated' is 0, expected 2")
+def shared_by_the_first_two(samplers, pictures):
+    both = set(samplers[0]) & set(samplers[1]) if len(samplers) > 1 else ()
+    return counted(samplers, pictures, repeated=len(both))
+
+
+@wrong(VIEWS, "'repeated' is True, expected 4")
+def any_repeated(samplers, pictures):
+    return counted(
+        samplers, pictures, repeated=counted(samplers, pictures)["repeated"] > 0
+    )
+
+
+@wrong(VIEWS, "different pictures each")
+def different_shares(samplers, pictures):
+    return counted(samplers, pictures, shares=[len(set(s)) for s in samplers])
+
+
+@wrong(VIEWS, "is one number")
+def total_share(samplers, pictures):
+    views = sum(len(list(sampler)) for sampler in samplers)
+    return counted(samplers, pictures, shares=views)
+
+
+@wrong(VIEWS, "holds the indices")
+def the_indices(samplers, pictures):
+    return counted(samplers, pictures, shares=[list(s) for s in samplers])
+
+
+@wrong(VIEWS, "holds fractions")
+def fractions(samplers, pictures):
+    shares = [len(list(sampler)) for sampler in samplers]
+    return counted(samplers, pictures, shares=[n / sum(shares) for n in shares])
+
+
+@wrong(VIEWS, "are swapped")
+def swapped(samplers, pictures):
+    found = counted(samplers, pictures)
+    return found | {"repeated": found["missing"], "missing": found["repeated"]}
+
+
+@wrong(VIEWS, "the keys")
+def other_keys(samplers, pictures):
+    return tuple(counted(samplers, pictures).values())
+
+
+@wrong(VIEWS, "changes the lists")
+def sorts_them(samplers, pictures):
+    for sampler in samplers:
+        if isinstance(sampler, list):
+            sampler.sort(reverse=True)
+    return counted(samplers, pictures)
+
+
+@wrong(VIEWS, "is 4, expected")
+def hard_coded(samplers, pictures):
+    return (
+        counted(samplers, pictures, repeated=4)
+        if pictures > 5
+        else counted(samplers, pictures)
+    )
+
+
+@wrong(VIEWS, "gives back None")
+def no_return(samplers, pictures):
+    counted(samplers, pictures)
+
+
+@wrong(VIEWS, "not written yet")
+def views_blank(samplers, pictures):
+    raise NotImplementedError
+
+
+@right(VIEWS)
+def by_counting(samplers, pictures):
+    return counted(samplers, pictures)
+
+
+@right(VIEWS)
+def by_bincount(samplers, pictures):
+    lists = [torch.tensor(list(sampler), dtype=torch.long) for sampler in samplers]
+    counts = torch.cat(lists).bincount(minlength=pictures)
+    return {
+        "missing": (counts == 0).sum(),
+        "repeated": (counts > 1).sum().item(),
+        "shares": tuple(map(len, lists)),
+    }
+
+
+@right(VIEWS)
+def by_sets(samplers, pictures):
+    once, again, shares = set(), set(), []
+    for sampler in samplers:
+        indices = list(sampler)
+        shares.append(len(indices))
+        for i in indices:
+            (again if i in once else once).add(i)
+    return {"shares": shares, "repeated": len(again), "missing": pictures - len(once)}

@@ -1,0 +1,512 @@
+"""Each small mistake in an exported cell must make a test of values fail."""
+
+import json
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import pytest
+import torch
+from export_modules import export
+from project_copy import copy_project, run_in_this_process
+
+# Stops at the first failure, and leaves out what takes long.
+FAST = ["-x", "-m", "not slow"]
+LAYER_NORM_OF_TOKENS = "self.layer_norm(tokens)"
+# The same gain and bias, with the mean over the tokens instead of over D.
+WRONG_AXIS = (
+    "nn.functional.layer_norm(tokens.mT, tokens.shape[1:2], eps=1e-6).mT"
+    " * self.layer_norm.weight + self.layer_norm.bias"
+)
+NO_NORM = "tokens"
+
+# notebook -> test files, and mistakes: what, then texts to replace and replacements.
+MISTAKES = {
+    "06_self_attention": (
+        "lessons/test_self_attention.py",
+        [
+            ("no square root", " / query.shape[-1] ** 0.5", ""),
+            ("divided by d, not its root", "shape[-1] ** 0.5", "shape[-1]"),
+            ("root of the number of queries", "shape[-1] ** 0.5", "shape[-2] ** 0.5"),
+            (
+                "softmax over the queries",
+                "softmax(dim=-1)  # over the keys",
+                "softmax(dim=-2)",
+            ),
+            (
+                "softmax over the queries with a mask",
+                "softmax(dim=-1).masked_fill",
+                "softmax(dim=-2).masked_fill",
+            ),
+            (
+                "queries and keys swapped",
+                "query @ key.transpose(-2, -1)",
+                "key @ query.transpose(-2, -1)",
+            ),
+            (
+                "mask inverted",
+                "check_mask(mask, scores.shape)",
+                "check_mask(mask, scores.shape)\n        mask = ~mask",
+            ),
+            (
+                "mask ignored",
+                "check_mask(mask, scores.shape)",
+                "check_mask(mask, scores.shape)\n        mask = torch.ones_like(mask)",
+            ),
+            (
+                "NaN where nothing may be seen",
+                "torch.finfo(scores.dtype).min",
+                "-torch.inf",
+            ),
+            ("an average where nothing may be seen", ".masked_fill(~mask, 0.0)", ""),
+            ("no dropout", "F.dropout(weights, dropout) @", "weights @"),
+            (
+                "weights returned after dropout",
+                "output = F.dropout(weights, dropout) @",
+                "weights = F.dropout(weights, dropout)\n    output = weights @",
+            ),
+        ],
+    ),
+    "07_multihead_self_attention": (
+        "lessons/test_multihead_attention.py",
+        [
+            (
+                "heads by reshape alone",
+                "qkv.permute(2, 0, 3, 1, 4)",
+                "qkv.reshape(3, batch, self.num_heads, n, dim // self.num_heads)",
+            ),
+            (
+                "heads before q, k, v in the projection",
+                "n, 3, self.num_heads, dim // self.num_heads)",
+                "n, self.num_heads, 3, dim // self.num_heads).transpose(2, 3)",
+            ),
+            (
+                "numbers before heads",
+                "n, 3, self.num_heads, dim // self.num_heads)",
+                "n, 3, dim // self.num_heads, self.num_heads).transpose(3, 4)",
+            ),
+            (
+                "attention among heads, not tokens",
+                "permute(2, 0, 3, 1, 4)",
+                "permute(2, 0, 1, 3, 4)",
+                "heads.transpose(1, 2).flatten(2)",
+                "heads.flatten(2)",
+            ),
+            (
+                "heads joined without the transpose",
+                "heads.transpose(1, 2).flatten(2)",
+                "heads.reshape(batch, n, dim)",
+            ),
+            (
+                "queries and keys swapped",
+                "query, key, value = qkv",
+                "key, query, value = qkv",
+            ),
+            (
+                "keys and values swapped",
+                "query, key, value = qkv",
+                "query, value, key = qkv",
+            ),
+            (
+                "scaled by D, not by the head's dimension",
+                "F.scaled_dot_product_attention(query, key, value, mask, dropout)",
+                "F.scaled_dot_product_attention("
+                "query, key, value, mask, dropout, scale=dim**-0.5)",
+            ),
+            (
+                "attn_dropout not forwarded to the kernel",
+                "attention(query, key, value, mask, dropout)",
+                "attention(query, key, value, mask)",
+            ),
+            (
+                "attn_dropout not forwarded where weights are recorded",
+                "query, key, value, mask, dropout\n",
+                "query, key, value, mask\n",
+            ),
+            ("attn_dropout in evaluation", " if self.training else 0.0", ""),
+            (
+                "attn_dropout forgotten by the block",
+                "MultiheadSelfAttention(embedding_dim, num_heads, attn_dropout)",
+                "MultiheadSelfAttention(embedding_dim, num_heads)",
+            ),
+            (
+                "mask ignored by the kernel",
+                "attention(query, key, value, mask, dropout)",
+                "attention(query, key, value, None, dropout)",
+            ),
+            (
+                "mask inverted for the kernel",
+                "key, value, mask, dropout)",
+                "key, value, None if mask is None else ~mask, dropout)",
+            ),
+            (
+                "mask ignored where weights are recorded",
+                "query, key, value, mask, dropout\n",
+                "query, key, value, None, dropout\n",
+            ),
+            (
+                "mask forgotten by the block",
+                "self.attention(self.layer_norm(tokens), mask)",
+                "self.attention(self.layer_norm(tokens))",
+            ),
+            ("LayerNorm over the wrong axis", LAYER_NORM_OF_TOKENS, WRONG_AXIS),
+            ("no LayerNorm", LAYER_NORM_OF_TOKENS, NO_NORM),
+            ("epsilon 1e-5", "eps=1e-6", "eps=1e-5"),
+            (
+                "no dropout after the projection",
+                "self.dropout(self.attention(",
+                "(self.attention(",
+            ),
+            (
+                "a residual in the block",
+                "return self.dropout(",
+                "return tokens + self.dropout(",
+            ),
+            ("no output projection", "return self.out_proj(", "return ("),
+            (
+                "q, k, v initialised as one matrix",
+                "(*self.qkv.weight.chunk(3), self",
+                "(self.qkv.weight, self",
+            ),
+        ],
+    ),
+    "08_mlp": (
+        "lessons/test_mlp.py",
+        [
+            ("GELU by the tanh", "nn.GELU()", 'nn.GELU("tanh")'),
+            ("ReLU", "nn.GELU()", "nn.ReLU()"),
+            ("epsilon 1e-5", "eps=1e-6", "eps=1e-5"),
+            ("LayerNorm over the wrong axis", LAYER_NORM_OF_TOKENS, WRONG_AXIS),
+            ("no LayerNorm", LAYER_NORM_OF_TOKENS, NO_NORM),
+            (
+                "no dropout after the first layer",
+                "nn.GELU(),\n            nn.Dropout(dropout)",
+                "nn.GELU(),\n            nn.Dropout(0.0)",
+            ),
+            (
+                "no dropout after the second layer",
+                "embedding_dim),\n            nn.Dropout(dropout)",
+                "embedding_dim),\n            nn.Dropout(0.0)",
+            ),
+            (
+                "a residual in the block",
+                "return self.mlp(",
+                "return tokens + self.mlp(",
+            ),
+        ],
+    ),
+    "09_transformer_encoder": (
+        "lessons/test_encoder.py",
+        [
+            (
+                "no residual of Equation 2",
+                "tokens = tokens + self.drop_path(",
+                "tokens = self.drop_path(",
+            ),
+            (
+                "no residual of Equation 3",
+                "return tokens + self.drop_path(",
+                "return self.drop_path(",
+            ),
+            (
+                "the MLP reads what the attention read",
+                "tokens = tokens + self.drop_path(self.msa_block(tokens, mask))",
+                "z = tokens + self.drop_path(self.msa_block(tokens, mask))",
+                "return tokens + self.drop_path(",
+                "return z + self.drop_path(",
+            ),
+            (
+                "mask forgotten by the block",
+                "self.msa_block(tokens, mask)",
+                "self.msa_block(tokens)",
+            ),
+            (
+                "mask forgotten by the encoder",
+                "tokens = block(tokens, mask)",
+                "tokens = block(tokens)",
+            ),
+            (
+                "mask for the first block only",
+                "tokens = block(tokens, mask)",
+                "tokens, mask = block(tokens, mask), None",
+            ),
+            (
+                "attn_dropout not forwarded",
+                "attn_dropout=attn_dropout, dropout=mlp_dropout",
+                "dropout=mlp_dropout",
+            ),
+            (
+                "mlp_dropout not after the projection of the attention",
+                "attn_dropout=attn_dropout, dropout=mlp_dropout",
+                "attn_dropout=attn_dropout",
+            ),
+            (
+                "the two dropouts swapped",
+                "attn_dropout=attn_dropout, dropout=mlp_dropout",
+                "attn_dropout=mlp_dropout, dropout=attn_dropout",
+            ),
+            (
+                "mlp_dropout not in the MLP",
+                "mlp_size, dropout=mlp_dropout",
+                "mlp_size, dropout=0.0",
+            ),
+            ("no drop path", "DropPath(drop_path)", "DropPath()"),
+            (
+                "drop path for the attention only",
+                "self.drop_path(self.mlp_block(tokens))",
+                "self.mlp_block(tokens)",
+            ),
+            (
+                "drop path for tokens, not images",
+                "(branch.shape[0],) + (1,) * (branch.ndim - 1)",
+                "branch.shape[:2] + (1,) * (branch.ndim - 2)",
+            ),
+            (
+                "drop path loses the expectation",
+                "(keep / (1 - self.rate))",
+                "keep",
+            ),
+            ("drop path in evaluation", "not self.training or self.rate", "self.rate"),
+            (
+                "drop path keeps the share it should drop",
+                "bernoulli_(1 - self.rate)",
+                "bernoulli_(self.rate)",
+            ),
+        ],
+    ),
+    "10_vision_transformer": (
+        "lessons/test_vit.py",
+        [
+            ("an image's tokens, not the class token", "z[:, 0]", "z[0]"),
+            ("the first patch, not the class token", "z[:, 0]", "z[:, 1]"),
+            ("the mean, not the class token", "z[:, 0]", "z.mean(1)"),
+            ("no LayerNorm in Equation 4", "self.layer_norm(z[:, 0])", "z[:, 0]"),
+            (
+                "the mean before LayerNorm",
+                "self.layer_norm(z).mean(dim=1)",
+                "self.layer_norm(z.mean(dim=1))",
+            ),
+            ("mask forgotten", "self.encoder(z, mask)", "self.encoder(z)"),
+            (
+                "mask inverted",
+                "self.encoder(z, mask)",
+                "self.encoder(z, None if mask is None else ~mask)",
+            ),
+            (
+                "attn_dropout not forwarded",
+                "attn_dropout=attn_dropout",
+                "attn_dropout=0.0",
+            ),
+            (
+                "mlp_dropout not forwarded",
+                "mlp_dropout=mlp_dropout",
+                "mlp_dropout=0.0",
+            ),
+            (
+                "the two dropouts swapped",
+                "mlp_dropout=mlp_dropout",
+                "mlp_dropout=attn_dropout",
+                "attn_dropout=attn_dropout",
+                "attn_dropout=mlp_dropout",
+            ),
+            (
+                "embedding_dropout not forwarded",
+                "embedding_dropout,\n            position,",
+                "0.0,\n            position,",
+            ),
+            ("the same drop path everywhere", "drop_path * i / last", "drop_path * 1"),
+            (
+                "drop path falls",
+                "drop_path * i / last",
+                "drop_path * (last - i) / last",
+            ),
+            ("epsilon 1e-5", "eps=1e-6", "eps=1e-5"),
+            (
+                "a head of zeros",
+                "nn.init.trunc_normal_(self.head.weight, std=0.02)",
+                "nn.init.zeros_(self.head.weight)",
+            ),
+            (
+                "a class token with mean pooling",
+                'class_token=pool == "cls"',
+                "class_token=True",
+            ),
+        ],
+    ),
+    "11_training": (
+        "training/test_engine.py training/test_optimization.py",
+        [
+            ("a batch counts once", "loss.item() * len(labels)", "loss.item()"),
+            ("a group divided by batches", "processes / waiting", "1 / accumulate"),
+            (
+                "no clipping",
+                "nn.utils.clip_grad_norm_(trained, clip_norm)",
+                "pass",
+            ),
+            (
+                "gradients left over",
+                "optimizer.step()\n            optimizer.zero_grad()",
+                "optimizer.step()",
+            ),
+            ("the last group forgotten", "or i == len(dataloader)  #", "#"),
+            ("a schedule that stands still", "scheduler.step()", "scheduler"),
+            ("decay on gains", "if p.ndim <= 1 or exempt", "if exempt"),
+            ("decay on positions", ' or "position_embedding" in name', ""),
+            (
+                "a first step of nothing",
+                "return (step + 1) / warm",
+                "return step / warm",
+            ),
+            (
+                "a quarter of a cosine",
+                "(1 + math.cos(math.pi * done)) / 2",
+                "math.cos(math.pi * done / 2)",
+            ),
+            (
+                "tested as in training",
+                "model.eval()\n    kind, tally",
+                "model.train()\n    kind, tally",
+            ),
+            (
+                "the best epoch of the test",
+                'results["val_acc"][-1] >= max(results["val_acc"])',
+                'results["test_acc"][-1] >= max(results["test_acc"])',
+            ),
+        ],
+    ),
+    "12_transfer_learning": (
+        "lessons/test_transfer.py lessons/test_utils.py",
+        [
+            (
+                "kernels of JAX not turned",
+                'raw[f"{attention}{part}/kernel"].flatten(1).T',
+                'raw[f"{attention}{part}/kernel"].flatten(1)',
+            ),
+            (
+                "queries and keys swapped",
+                '("query", "key", "val',
+                '("key", "query", "val',
+            ),
+            (
+                "a head that is not zero",
+                "zeros_(model.head.weight",
+                "ones_(model.head.weight",
+            ),
+            (
+                "features behind the head",
+                "model.head, nn.Identity()",
+                "model.head, model.head",
+            ),
+            ("nothing frozen", "p.requires_grad_(name.startswith(but))", "pass"),
+            (
+                "code in a file is run",
+                'location="cpu", weights_only=True',
+                'location="cpu", weights_only=False',
+            ),
+            (
+                "positions as a list",
+                "state[POSITIONS], (side, side), new_grid, prefix",
+                "state[POSITIONS], (side, side), new_grid, 0",
+            ),
+        ],
+    ),
+    "13_predictions_and_attention": (
+        "lessons/test_attention_maps.py lessons/test_predictions.py",
+        [
+            ("averaged over the keys", "weights[:, :, 0, 1:]", "weights[:, :, 1:, 0]"),
+            ("layers in the wrong order", "layer @ rollout", "rollout @ layer"),
+            (
+                "no way around",
+                "weights.mean(dim=1) + residual * identity",
+                "weights.mean(dim=1)",
+            ),
+            ("distance in patches", "patch_size * torch.cdist", "torch.cdist"),
+            (
+                "the class token has a place",
+                "patches / patches.sum(dim=-1, keepdim=True)",
+                "patches",
+            ),
+            ("filters not centred", "filters - filters.mean(dim=0)", "filters"),
+            (
+                "logits for probabilities",
+                ".float().softmax(dim=1).cpu()",
+                ".float().cpu()",
+            ),
+            (
+                "the model's transform ignored",
+                'hasattr(model, "preprocessing")',
+                "False",
+            ),
+        ],
+    ),
+}
+CASES = [
+    pytest.param(notebook, tests, pairs, id=f"{notebook[:2]} {what}")
+    for notebook, (tests, mistakes) in MISTAKES.items()
+    for what, *pairs in mistakes
+]
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    return copy_project(tmp_path_factory.mktemp("mutations"))
+
+
+@pytest.fixture(scope="module")
+def passes(copy):
+    """Whether pytest passes in the copy; fails the test if it ran nothing."""
+    # One thread: on a busy machine several would wait for each other most of the time.
+    with ProcessPoolExecutor(
+        1, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    ) as process:
+
+        def run(*files):
+            arguments = [*FAST, *(f"tests/{name}" for name in files)]
+            code, output = process.submit(
+                run_in_this_process, copy, *arguments
+            ).result()
+            assert code in (0, 1), output
+            print(output)  # shown when the test fails
+            return code == 0
+
+        yield run
+
+
+def change_exported(notebook, old, new):
+    """Replaces a text in the one exported cell that has it."""
+    content = json.loads(notebook.read_text(encoding="utf-8"))
+    found = 0
+    for cell in content["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "code" and "#| export" in source:
+            found += source.count(old)
+            cell["source"] = source.replace(old, new).splitlines(keepends=True)
+    assert found == 1, f"{notebook.name} exports {old!r} {found} times"
+    notebook.write_text(json.dumps(content), encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_the_untouched_copy_passes(copy, passes):
+    """Else every mistake would seem to be noticed."""
+    for notebook in MISTAKES:
+        export(copy / "notebooks" / f"{notebook}.ipynb", copy / "going_modular")
+    assert passes(*(name for tests, _ in MISTAKES.values() for name in tests.split()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("notebook, tests, pairs", CASES)
+def test_a_mistake_fails_a_value_test(copy, passes, notebook, tests, pairs):
+    path = copy / "notebooks" / f"{notebook}.ipynb"
+    as_it_was = path.read_text(encoding="utf-8")
+    try:
+        for old, new in zip(pairs[::2], pairs[1::2], strict=True):
+            change_exported(path, old, new)
+        export(path, copy / "going_modular")
+        assert not passes(*tests.split())
+    finally:
+        path.write_text(as_it_was, encoding="utf-8")
+        export(path, copy / "going_modular")
+
+
+def test_every_mistake_has_its_own_name():
+    names = [case.id for case in CASES]
+    assert len(set(names)) == len(names) == 102

@@ -1,0 +1,145 @@
+"""Appendix A3: the two models of the experiment, the shuffle, and the stored runs."""
+
+import json
+import statistics
+from pathlib import Path
+
+import pytest
+import torch
+from ablation import interval
+from torch import nn
+from torch.nn import functional as F
+
+from going_modular.small_cnn import (
+    ResidualBlock,
+    SmallCNN,
+    equal_vit,
+    shuffle_patches,
+)
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10, 30])
+def test_equal_within_one_percent(classes):
+    cnn, vit = SmallCNN(classes), equal_vit(classes)
+    counts = [sum(p.numel() for p in model.parameters()) for model in (cnn, vit)]
+    assert counts[0] == pytest.approx(counts[1], rel=0.01)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_block_by_hand(stride):
+    torch.manual_seed(0)
+    block = ResidualBlock(3, 5, stride).double().eval()
+    for p in block.parameters():
+        nn.init.normal_(p)
+    for norm in (block.layers[1], block.layers[4]):
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+
+    def normed(y, norm):
+        mean, var = norm.running_mean[:, None, None], norm.running_var[:, None, None]
+        y = (y - mean) / (var + norm.eps).sqrt()
+        return y * norm.weight[:, None, None] + norm.bias[:, None, None]
+
+    inner = normed(
+        F.conv2d(x, block.layers[0].weight, None, stride, 1), block.layers[1]
+    )
+    outer = F.conv2d(inner.clamp(min=0), block.layers[3].weight, None, 1, 1)
+    expected = normed(outer, block.layers[4])
+    expected = expected + F.conv2d(x, block.around.weight, None, stride)
+    torch.testing.assert_close(block(x), expected.clamp(min=0), atol=1e-10, rtol=1e-10)
+
+
+def test_network_by_hand():
+    """In training mode, where BatchNorm takes its numbers from the batch."""
+    torch.manual_seed(0)
+    cnn = SmallCNN(num_classes=4, width=6).double()
+    for p in cnn.parameters():
+        nn.init.normal_(p, std=0.5)
+    images = torch.randn(3, 3, 16, 12, dtype=torch.float64)
+    x = F.conv2d(images, cnn.stem[0].weight, None, 1, 1)
+    mean, var = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
+    x = (x - mean[:, None, None]) / (var[:, None, None] + 1e-5).sqrt()
+    x = x * cnn.stem[1].weight[:, None, None] + cnn.stem[1].bias[:, None, None]
+    x = x.clamp(min=0)
+    for block, channels, side in zip(cnn.stages, (6, 12, 24), (16, 8, 4), strict=True):
+        x = block(x)
+        assert x.shape == (3, channels, side, side * 12 // 16)
+    expected = x.sum((2, 3)) / (4 * 3) @ cnn.head.weight.T + cnn.head.bias
+    torch.testing.assert_close(cnn(images), expected, atol=1e-9, rtol=1e-9)
+
+
+def test_a_cnn_finds_a_dish_anywhere():
+    """Its head sees a mean over places, so a shift by whole strides hardly matters."""
+    torch.manual_seed(0)
+    cnn = SmallCNN(3).double().eval()
+    dish = torch.randn(1, 3, 8, 8, dtype=torch.float64)
+    logits = []
+    for left in (28, 40):
+        picture = torch.zeros(1, 3, 80, 80, dtype=torch.float64)
+        picture[:, :, 32:40, left : left + 8] = dish
+        logits.append(cnn(picture))
+    torch.testing.assert_close(*logits, atol=1e-9, rtol=0)
+
+
+def test_shuffle_moves_whole_patches():
+    images = torch.arange(2 * 3 * 4 * 6.0).view(2, 3, 4, 6)
+    order = torch.tensor([5, 3, 0, 1, 2, 4])
+    found = shuffle_patches(images, 2, order)
+    for to, source in enumerate(order.tolist()):
+        (row, column), (i, j) = divmod(to, 3), divmod(source, 3)
+        patch = images[:, :, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2]
+        place = found[:, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+        assert torch.equal(place, patch)
+    assert torch.equal(shuffle_patches(found, 2, order.argsort()), images)
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [0, 0, 1, 2], [1, 2, 3, 4]])
+def test_an_order_that_is_none(order):
+    with pytest.raises(ValueError, match="each of 0 … 3 once"):
+        shuffle_patches(torch.zeros(1, 3, 4, 4), 2, torch.tensor(order))
+
+
+@pytest.mark.parametrize("sizes", [(0, 32, 3), (3, 0, 3), (3, 32, 0)])
+def test_refused(sizes):
+    with pytest.raises(ValueError, match="at least 1"):
+        SmallCNN(*sizes)
+
+
+def test_both_learn_eight_pictures():
+    torch.manual_seed(0)
+    images, labels = torch.randn(8, 3, 32, 32), torch.arange(8) % 3
+    for model in (SmallCNN(3), equal_vit(3)):
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+        for _ in range(40):
+            loss = F.cross_entropy(model(images), labels)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        assert loss < 0.2
+
+
+@pytest.mark.parametrize("kind", ["rendered", "photographs"])
+def test_stored_runs(kind):
+    stored = json.loads((BENCHMARKS / f"inductive_bias_{kind}.json").read_text())
+    assert len(stored["seeds"]) >= 5
+    found = {(r["model"], r["shuffled"], r["pictures"]) for r in stored["rows"]}
+    assert len(found) == len(stored["rows"]) == 16
+    for row in stored["rows"]:
+        assert len(row["accuracies"]) == len(stored["seeds"])
+        assert row["mean"] == pytest.approx(
+            statistics.mean(row["accuracies"]), abs=0.01
+        )
+        assert row["interval"] == pytest.approx(interval(row["accuracies"]), abs=0.02)
+    mean = {
+        (r["model"], r["shuffled"], r["pictures"]): r["mean"] for r in stored["rows"]
+    }
+    for size in (100, 300, 1000):  # what the appendix says about the shuffle
+        assert mean["CNN", False, size] - mean["CNN", True, size] > 2
+        assert abs(mean["ViT", False, size] - mean["ViT", True, size]) < 3
+        assert mean["CNN", True, size] > 1.5 * 100 / stored["classes"]
+    for model, rates in stored["validation"].items():
+        best = stored["rates_tried"][rates.index(max(rates))]
+        assert stored["rates"][model] == best

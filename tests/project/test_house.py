@@ -1,0 +1,279 @@
+"""Requirements, set-up, and the promises of the README about the repository."""
+
+import json
+import re
+import statistics
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+import results
+import run_course
+import setup_colab
+from run_course import write_page
+from set_repository import rewrite
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def requirements(name):
+    lines = (
+        line.split("#")[0].strip() for line in (ROOT / name).read_text().splitlines()
+    )
+    return {
+        re.split(r"[<>=!~]", line)[0]: line for line in lines if line and line[0] != "-"
+    }
+
+
+def test_every_requirement_has_a_range_and_a_reason():
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        for line in (ROOT / name).read_text().splitlines():
+            if line and not line.startswith(("#", "-r")):
+                assert re.match(r"[\w-]+>=[\d.]+ *# \S.{10,}", line), line
+
+
+def test_the_package_asks_for_what_requirements_say():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    ranges = requirements("requirements.txt")
+    for dependency in project["dependencies"]:
+        name = re.split(r"[<>=!~]", dependency)[0]
+        assert ranges.get(name, dependency) == dependency
+        assert name in ranges or name == "ipython"  # comes with jupyterlab
+
+
+def test_constraints_pin_every_requirement():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if line and line[0] != "#")
+    for name in requirements("requirements.txt") | requirements("requirements-dev.txt"):
+        assert name in pins, f"{name} is not pinned"
+
+
+def test_colab_never_touches_torch(monkeypatch):
+    text = (ROOT / "requirements.txt").read_text()
+    monkeypatch.setattr(setup_colab.importlib.metadata, "distributions", lambda: [])
+    names = [re.split(r"[<>=]", line)[0] for line in setup_colab.missing(text)]
+    assert "torchinfo" in names and "pooch" in names
+    assert not {"torch", "torchvision"} & set(names)
+
+
+def test_colab_asks_for_nothing_that_is_there():
+    assert setup_colab.missing((ROOT / "requirements.txt").read_text()) == []
+
+
+def test_colab_survives_a_distribution_without_a_name(monkeypatch):
+    class Nameless:
+        metadata = {}
+
+    monkeypatch.setattr(
+        setup_colab.importlib.metadata, "distributions", lambda: [Nameless()]
+    )
+    assert setup_colab.missing("torchinfo>=1.8\n") == ["torchinfo>=1.8"]
+
+
+def test_on_colab_other_processes_find_the_course_too(monkeypatch, tmp_path):
+    """Lesson 14 starts commands in /content, where no set-up cell has run."""
+    monkeypatch.setattr(setup_colab.sysconfig, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setattr(setup_colab, "missing", lambda requirements: [])
+    setup_colab.main()
+    code = f"import site; site.addsitedir({str(tmp_path)!r}); import helper_functions"
+    code += "; print(helper_functions.__file__)"
+    words = [
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        code,
+    ]  # no packages, no folder of its own
+    said = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    # Found, and then stopped at the first package, which this bare Python lacks.
+    assert str(ROOT / "helper_functions.py") in said.stdout + said.stderr
+
+
+def test_the_root_stays_small_enough_to_read():
+    files = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True
+    )
+    entries = {name.split("/")[0] for name in files.stdout.splitlines()}
+    assert len(entries) <= 24, sorted(entries)
+    assert {e for e in entries if e.endswith(".py")} <= {
+        "helper_functions.py",
+        "conftest.py",
+    }
+    assert len((ROOT / "helper_functions.py").read_text().splitlines()) < 300
+
+
+def test_make_help_names_the_commands():
+    text = subprocess.run(
+        ["make", "help"], cwd=ROOT, capture_output=True, text=True
+    ).stdout
+    for target in ("install", "course", "lab", "test", "test-slow", "export", "badges"):
+        assert re.search(rf"^{target} ", text, re.M), target
+
+
+def test_the_readme_links_to_what_exists():
+    text = (ROOT / "README.md").read_text()
+    for target in re.findall(r"\]\((?!http|#)([^)#]+)", text):
+        assert (ROOT / target).exists(), target
+    for lesson in (ROOT / "notebooks").glob("*.ipynb"):
+        assert f"notebooks/{lesson.name}" in text, f"the README lacks {lesson.name}"
+
+
+def test_the_table_of_lessons_has_their_minutes_exercises_and_solutions():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for lesson in (ROOT / "notebooks").glob("*.ipynb"):
+        first = nbformat.read(lesson, as_version=4).cells[0].source
+        minutes = re.search(r"About (\d+) minutes", first).group(1)
+        (row,) = re.findall(rf"^\| \[[^|]*\(notebooks/{lesson.name}\).*$", text, re.M)
+        assert f"| {minutes} |" in row, lesson.name
+        for folder in ("exercises", "solutions"):
+            there = (ROOT / "notebooks" / folder / lesson.name).exists()
+            assert (f"(notebooks/{folder}/{lesson.name})" in row) == there
+
+
+def test_no_lesson_is_over_one_and_a_half_megabytes():
+    for lesson in (ROOT / "notebooks").rglob("*.ipynb"):
+        assert lesson.stat().st_size < 1.5e6, lesson.name
+
+
+def test_measured_numbers_of_the_readme_are_the_stored_ones():
+    text = (ROOT / "README.md").read_text()
+    stored = json.loads((ROOT / "benchmarks" / "transfer.json").read_text())
+    for method in ("scratch", "frozen", "fine_tuned"):
+        shares = [100 * share for share in stored[method]]
+        low, high = min(shares), max(shares)
+        row = f"| {statistics.mean(shares):.1f} % | {low:.1f} … {high:.1f} % |"
+        assert row in text, row
+    assert f"on {stored['train_pictures']} training photographs" in text
+    assert f"on {stored['test_pictures']} others; {len(stored['seeds'])} seeds" in text
+    stored = json.loads((ROOT / "benchmarks" / "ablation.json").read_text())
+    rows = re.findall(r"\| ([\d.]+) % \| ([+-][\d.]+) \((\S+) … (\S+)\) \|", text)
+    known = {
+        tuple(f"{v:+.1f}" for v in (r["difference"], *r["interval"])): r["mean"]
+        for r in stored["rows"]
+    }
+    assert len(rows) == 5 and f"| {stored['rows'][0]['mean']:.1f} % |  |" in text
+    for mean, *change in rows:
+        assert f"{known[tuple(change)]:.1f}" == mean
+
+
+def test_the_readme_quotes_the_stored_bench_and_the_inductive_bias():
+    text = (ROOT / "README.md").read_text()
+    stored = json.loads((ROOT / "benchmarks" / "speed.json").read_text())
+    forward, training = (stored[f"vit_base_16 {m}"] for m in ("forward", "training"))
+    for peer in ("ours", "torchvision", "timm", "vit-pytorch", "nn.TransformerEncoder"):
+        rows = forward[peer], training[peer]
+        times = " | ".join(f"{row['ratio']:.2f}" for row in rows)
+        memory = " | ".join(f"{row['megabytes']:,.0f}" for row in rows)
+        assert f"| {peer} | {times} | {memory} |" in text
+    assert f"batches of {stored['batch']['vit_base_16']}, fp32" in text
+    for rows in (forward, training):  # what the text says about bfloat16
+        assert rows["ours, bfloat16"]["ratio"] > rows["ours"]["ratio"]
+    for kind in ("rendered", "photographs"):
+        stored = json.loads(
+            (ROOT / "benchmarks" / f"inductive_bias_{kind}.json").read_text()
+        )
+        mean = {
+            (r["model"], r["shuffled"]): r["mean"]
+            for r in stored["rows"]
+            if r["pictures"] == 1000
+        }
+        shares = " | ".join(
+            f"{mean[model, shuffled]:.1f} %"
+            for model in ("CNN", "ViT")
+            for shuffled in (False, True)
+        )
+        assert f"| {kind}, {stored['classes']} classes | {shares} |" in text
+        assert f"{len(stored['seeds'])} seeds, {stored['test_pictures']} test" in text
+
+
+def test_results_of_the_bench_are_written_from_the_stored_runs(tmp_path, monkeypatch):
+    words = ["results.py", "--output", str(tmp_path / "RESULTS.md")]
+    monkeypatch.setattr(sys, "argv", words)
+    results.main()
+    stored = (ROOT / "benchmarks" / "RESULTS.md").read_text()
+    assert (tmp_path / "RESULTS.md").read_text() == stored, "run `make bench`"
+
+
+def test_the_readme_quotes_the_stored_difficulty():
+    text = (ROOT / "README.md").read_text()
+    stored = json.loads((ROOT / "benchmarks" / "rendered_difficulty.json").read_text())
+    runs = stored["transformer"]
+    for share in (stored["baseline"], stored["mean_colour"], min(runs), max(runs)):
+        assert f"{100 * share:.1f} %" in text
+    assert f"| {100 * sum(runs) / len(runs):.1f} % |" in text
+    # What the set is for: no colour quiz, no toy.
+    assert stored["mean_colour"] < 0.6 and len(runs) >= 5
+    assert 0.5 <= min(runs) and max(runs) <= 0.8
+
+
+def test_pages_of_a_run_link_to_pages_and_fetch_nothing(tmp_path):
+    text = "[a](01_b.ipynb) [g](GLOSSARY.md) [web](https://x.org/01_b.ipynb) $x_p$ `$5`"
+    text += " [e](exercises/01_b.ipynb)"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
+    write_page(notebook, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert 'href="01_b.html"' in page and 'href="GLOSSARY.html"' in page
+    assert 'href="https://x.org/01_b.ipynb"' in page
+    assert 'href="../notebooks/exercises/01_b.ipynb"' in page
+    assert "<msub><mi>x</mi><mi>p</mi></msub>" in page and "$5" in page
+    assert "<script" not in page and 'src="http' not in page
+
+
+def test_a_kernel_that_does_not_start_is_a_line_of_the_table(tmp_path, monkeypatch):
+    def execute(client):
+        raise RuntimeError("Kernel didn't respond in 180 seconds\nand more")
+
+    monkeypatch.setattr(run_course.NotebookClient, "execute", execute)
+    lesson = ROOT / "notebooks" / "04_class_token.ipynb"
+    _, result = run_course.run(lesson, tmp_path, timeout=5)
+    assert result.startswith("failed: no kernel") and "180 seconds" in result
+    assert "\n" not in result and (tmp_path / "04_class_token.html").exists()
+
+
+def test_the_page_of_a_run_keeps_the_lessons_of_earlier_ones(tmp_path):
+    for name in ("04_class_token", "08_mlp"):
+        lesson = (ROOT / "notebooks" / f"{name}.ipynb").read_bytes()
+        (tmp_path / f"{name}.ipynb").write_bytes(lesson)
+    run_course.write_index(tmp_path, {"08_mlp": [3.0, "failed: a < b"]})
+    run_course.write_index(tmp_path, {"04_class_token": [2.0, "ok"]})
+    page = run_course.write_index(tmp_path, {"08_mlp": [1.25, "ok"]}).read_text()
+    assert page.index('href="04_class_token.html"') < page.index('href="08_mlp.html"')
+    assert page.count("<td>ok</td>") == 2 and ">1.2<" in page and "failed" not in page
+    (tmp_path / "08_mlp.ipynb").unlink()  # a lesson that is no more
+    assert "08_mlp" not in run_course.write_index(tmp_path, {}).read_text()
+
+
+def test_badges_rewrite_every_address(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    for name in ("pyproject.toml", "README.md", "notebooks/04_class_token.ipynb"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    changed = rewrite(tmp_path, "someone/vit-course", "spring")
+    assert len(changed) == 3
+    for path in changed:
+        text = path.read_text()
+        assert "someone/vit-course" in text
+        assert "OWNER/REPO" not in text
+        assert "vit-course/blob/main" not in text
+    lesson = json.loads(changed[2].read_text())
+    set_up = "".join(lesson["cells"][1]["source"])
+    assert 'url, branch = "https://github.com/someone/vit-course", "spring"' in set_up
+    assert rewrite(tmp_path, "someone/vit-course", "spring") == []
+    rewrite(tmp_path, "OWNER/REPO")
+    for name in ("README.md", "notebooks/04_class_token.ipynb", "pyproject.toml"):
+        assert (tmp_path / name).read_bytes() == (ROOT / name).read_bytes()
+    with pytest.raises(ValueError, match="owner/name"):
+        rewrite(tmp_path, "no-slash")
+    with pytest.raises(ValueError, match="without slashes"):
+        rewrite(tmp_path, "owner/name", "feature/x")
+
+
+def test_the_set_up_cell_is_the_same_everywhere_and_clones_the_branch():
+    cells = set()
+    for path in (ROOT / "notebooks").rglob("*.ipynb"):
+        sources = (cell.source for cell in nbformat.read(path, as_version=4).cells)
+        cells.add(next(source for source in sources if "google.colab" in source))
+    (cell,) = cells
+    assert "google.colab" in cell and '"--depth", "1", "-b", branch' in cell

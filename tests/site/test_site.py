@@ -1,0 +1,369 @@
+"""The web site, built and walked through in a browser."""
+
+import re
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import axe_playwright_python
+import make_site
+import nbformat
+import pytest
+from browsing import server, watched_page
+
+ROOT = Path(__file__).resolve().parents[2]
+AXE_SCRIPT = Path(axe_playwright_python.__file__).with_name("axe.min.js")
+SCREEN = {"width": 1300, "height": 900}
+PHONE = {"width": 390, "height": 844}
+LESSONS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+
+
+def test_links_of_the_readme_become_links_of_the_site():
+    def adapt(target, page="index.md"):
+        return make_site.adapt_links(f"[x]({target})", page)[4:-1]
+
+    address, branch = make_site.repository()
+    assert adapt("going_modular/vit.py") == "reference/vit.md"
+    assert adapt("notebooks/exercises") == "notebooks/exercises/index.md"
+    assert adapt("notebooks/GLOSSARY.md") == "notebooks/GLOSSARY.md"
+    assert adapt("tests/test_vit.py") == f"{address}/blob/{branch}/tests/test_vit.py"
+    assert (
+        adapt("https://arxiv.org/abs/2010.11929") == "https://arxiv.org/abs/2010.11929"
+    )
+    assert adapt("#two-commands") == "#two-commands"
+    lesson = "notebooks/04_class_token.ipynb"
+    assert adapt("exercises/04_class_token.ipynb", lesson) == (
+        "exercises/04_class_token.ipynb"
+    )
+    guide = "notebooks/solutions/README.md"
+    assert adapt("../exercises", guide) == "../exercises/index.md"
+    assert adapt("../../README.md", guide) == "../../index.md"
+
+
+def test_no_address_of_the_web_in_the_figures_of_the_first_page():
+    text = make_site.first_page((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert "<picture>" not in text and "img.shields" not in text
+    assert not re.search(r"!\[[^]]*\]\(http", text)
+    assert text.count(":class: only-light") == text.count(":class: only-dark") > 0
+
+
+def test_solutions_are_folded_and_carry_a_warning():
+    for path in make_site.notebooks_in("notebooks/solutions"):
+        notebook = make_site.adapt_notebook(path, f"notebooks/solutions/{path.name}")
+        assert ":::{warning}" in notebook.cells[0].source
+        folded = 0
+        for cell in notebook.cells:
+            assert "# BEGIN SOLUTION" not in cell.source, path.name
+            if cell.metadata.get("nbgrader", {}).get("solution"):
+                folded += 1
+                assert (
+                    cell.source.startswith("<details>")
+                    if cell.cell_type == "markdown"
+                    else "hide-cell" in cell.metadata["tags"]
+                )
+        assert folded > 1, path.name
+
+
+def markdown_of(lesson):
+    notebook = nbformat.read(ROOT / "notebooks" / f"{lesson}.ipynb", as_version=4)
+    cells = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    return re.sub(r"```.*?```|`[^`]*`", "", "\n".join(cells), flags=re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The site in a folder of a folder, so that it is served from a sub-path."""
+    output = tmp_path_factory.mktemp("www") / "deep" / "course"
+    output.parent.mkdir()
+    start = time.perf_counter()
+    make_site.build(output)  # a warning is an error
+    assert time.perf_counter() - start < 180
+    return output
+
+
+class _Page(HTMLParser):
+    """Links, anchors, pictures and headings of a page."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.links, self.anchors, self.without_alt, self.headings = [], set(), [], []
+        self.pictures, self.inside = [], False
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        if "id" in attributes:
+            self.anchors.add(attributes["id"])
+        for name in ("href", "src"):
+            if attributes.get(name):
+                self.links.append(attributes[name])
+        if tag == "img":
+            self.pictures.append(attributes["src"])
+            if not attributes.get("alt"):
+                self.without_alt.append(attributes["src"])
+        # Outside of the article the theme repeats the title for printers.
+        self.inside |= tag == "article"
+        if self.inside and re.fullmatch(r"h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+
+
+@pytest.fixture(scope="module")
+def pages(site):
+    skip = ("_static", "_sources", "_images")
+    files = [
+        p for p in site.rglob("*.html") if p.relative_to(site).parts[0] not in skip
+    ]
+    return {path: _Page(path) for path in files}
+
+
+@pytest.mark.slow
+def test_no_internal_link_is_broken(site, pages):
+    broken, checked = [], 0
+    for path, page in pages.items():
+        for link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            checked += 1
+            assert not link.startswith("/"), f"{path}: {link} works only at the top"
+            target = (
+                (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            )
+            if not target.exists():
+                broken.append(f"{path.relative_to(site)}: {link}")
+            elif parts.fragment and target in pages:
+                if unquote(parts.fragment) not in pages[target].anchors:
+                    broken.append(f"{path.relative_to(site)}: {link} has no such part")
+    assert not broken, "\n".join(sorted(set(broken)))
+    assert checked > 1000
+
+
+@pytest.mark.slow
+def test_pictures_have_alt_texts_and_headings_are_in_order(site, pages):
+    for path, page in pages.items():
+        name = path.relative_to(site)
+        if name.name == "search.html":
+            continue  # a script fills it; axe looks at it as well
+        assert not page.without_alt, f"{name}: {page.without_alt[:3]}"
+        steps = list(zip(page.headings, page.headings[1:], strict=False))
+        assert page.headings[:1] == [1], f"{name} begins with {page.headings[:3]}"
+        assert page.headings.count(1) == 1, f"{name} has several titles"
+        assert all(after <= before + 1 for before, after in steps), name
+    pictures = sum(len(page.pictures) for page in pages.values())
+    assert pictures > 80
+
+
+@pytest.mark.slow
+def test_no_page_is_over_two_megabytes(site, pages):
+    """A page with all its pictures; scripts and fonts are the same for all pages."""
+    for path, page in pages.items():
+        files = {(path.parent / unquote(src)).resolve() for src in page.pictures}
+        size = path.stat().st_size + sum(file.stat().st_size for file in files)
+        assert size < 2e6, f"{path.relative_to(site)}: {size / 1e6:.2f} MB"
+
+
+@pytest.mark.slow
+def test_the_download_buttons_give_the_notebooks_themselves(site):
+    for folder in make_site.NOTEBOOKS:
+        for path in make_site.notebooks_in(folder):
+            copy = site / "_sources" / folder / path.name
+            assert copy.read_bytes() == path.read_bytes()
+
+
+@pytest.mark.slow
+def test_each_lesson_has_its_colab_and_download_buttons(pages, site):
+    address, branch = make_site.repository()
+    short = address.removeprefix("https://github.com/")
+    colab = f"https://colab.research.google.com/github/{short}/blob/{branch}/notebooks"
+    for lesson in LESSONS:
+        links = pages[site / "notebooks" / f"{lesson}.html"].links
+        # One is the theme's button, one the lesson's own link.
+        assert links.count(f"{colab}/{lesson}.ipynb") == 2, lesson
+        assert f"../_sources/notebooks/{lesson}.ipynb" in links
+
+
+@pytest.mark.slow
+def test_the_reference_shows_equations_signatures_and_proofs(site, browser):
+    with watched_page(browser, viewport=SCREEN) as (page, faults):
+        page.goto((site / "reference" / "class_token.html").as_uri())
+        text = page.locator("article").first.inner_text()
+        assert "ClassToken(embedding_dim=768)" in text and "ValueError" in text
+        assert "equals_a_loop" in text and "04 · The class token" in text
+        assert page.locator(".katex-display").count() == 1
+        assert not faults, "\n".join(faults[:20])
+
+
+@pytest.mark.slow
+def test_next_and_previous_lead_through_all_lessons(site, browser):
+    with (
+        server(site.parents[1]) as address,
+        watched_page(browser, viewport=SCREEN) as (
+            page,
+            faults,
+        ),
+    ):
+        page.goto(f"{address}/deep/course/index.html")
+        seen = []
+        for _ in LESSONS:
+            page.locator("a.right-next").click()
+            page.wait_for_load_state("networkidle")
+            seen.append(page.url.split("/")[-1].removesuffix(".html"))
+            has_formulas = "$" in markdown_of(seen[-1])
+            assert (page.locator(".katex").count() > 0) == has_formulas, page.url
+            assert page.locator(".katex-error").count() == 0, page.url
+            drawn = "Array.from(document.images).every(i => i.naturalWidth > 0)"
+            page.evaluate("document.querySelectorAll('img').forEach(i => i.loading='')")
+            page.wait_for_function(drawn)
+        assert seen == LESSONS
+        for lesson in LESSONS[-2::-1]:
+            page.locator("a.left-prev").click()
+            page.wait_for_load_state("networkidle")
+            assert page.url.endswith(f"/notebooks/{lesson}.html")
+        assert not faults, "\n".join(faults[:20])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["http", "file"])
+def test_the_search_finds_the_class_token(site, browser, kind):
+    with (
+        server(site.parents[1]) as address,
+        watched_page(browser, viewport=SCREEN) as (
+            page,
+            faults,
+        ),
+    ):
+        top = f"{address}/deep/course" if kind == "http" else site.as_uri()
+        page.goto(f"{top}/notebooks/11_training.html")
+        page.keyboard.press("Control+k")
+        page.keyboard.type("class token")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("ul.search li a")
+        found = page.locator("ul.search li a").all_inner_texts()
+        lessons = [title for title in found if re.match(r"\d\d · [^:]*$", title)]
+        assert lessons and lessons[0] == "04 · The class token", found[:5]
+        page.wait_for_timeout(500)
+        page.locator("ul.search li a", has_text="04 · The class token").first.click()
+        page.wait_for_url("**/notebooks/04_class_token.html*")
+        title = page.locator("article h1:visible").inner_text()
+        assert title.startswith("04 · The class token")
+        assert not faults, "\n".join(faults[:20])
+
+
+@pytest.mark.slow
+def test_dark_mode_by_button_and_by_system(site, browser):
+    address = (site / "notebooks" / "04_class_token.html").as_uri()
+    background = "getComputedStyle(document.body).backgroundColor"
+    for scheme in ("light", "dark"):
+        with watched_page(browser, color_scheme=scheme) as (page, faults):
+            page.goto(address)
+            theme = "document.documentElement.dataset.theme"
+            assert page.evaluate(theme) == scheme
+            first = page.evaluate(background)
+            page.locator(".theme-switch-button:visible").click()
+            other = {"light": "Dark", "dark": "Light"}[scheme]
+            page.get_by_text(other, exact=True).click()
+            assert page.evaluate(theme) != scheme
+            assert page.evaluate(background) != first
+            assert not faults, "\n".join(faults[:20])
+
+
+@pytest.mark.slow
+def test_on_a_phone_no_page_is_wider_than_the_screen(site, browser, pages):
+    with watched_page(browser, viewport=PHONE) as (
+        page,
+        faults,
+    ):
+        for path in pages:
+            page.goto(path.as_uri())
+            width = page.evaluate("document.documentElement.scrollWidth")
+            assert width <= PHONE["width"], (
+                f"{path.relative_to(site)} is {width} pixels wide"
+            )
+        assert not faults, "\n".join(faults[:20])
+
+
+@pytest.mark.slow
+def test_with_the_keyboard_alone(site, browser):
+    with watched_page(browser, viewport=SCREEN) as (
+        page,
+        faults,
+    ):
+        page.goto((site / "notebooks" / "04_class_token.html").as_uri())
+        page.keyboard.press("Tab")
+        focus = "document.activeElement"
+        assert page.evaluate(f"{focus}.textContent").strip() == "Skip to main content"
+        page.keyboard.press("Enter")
+        assert page.url.endswith("#main-content")
+        names = []
+        for _ in range(60):
+            page.keyboard.press("Tab")
+            names.append(page.evaluate(f"{focus}.outerHTML"))
+        summaries = [name for name in names if name.startswith("<summary")]
+        assert summaries, "the folded set-up is not reached"
+        assert any(
+            'href="05_position_embedding.html"' in name for name in names
+        ) or any("<pre" in name for name in names)
+        assert not faults, "\n".join(faults[:20])
+
+
+# Thousands of words of code have the same few colours, and axe takes its time over
+# each: of every kind it sees one, and formulas when they bring a new colour.
+ONE_OF_EACH_KIND = """() => {
+  const seen = new Set();
+  for (const word of document.querySelectorAll('.highlight pre span')) {
+    if (seen.has(word.className)) word.replaceWith(word.textContent);
+    else seen.add(word.className);
+  }
+  for (const formula of document.querySelectorAll('.katex-html')) {
+    const words = formula.querySelectorAll('[style*=color]');
+    const colours = Array.from(words, word => word.style.color);
+    if (seen.has('formula') && colours.every(c => seen.has(c))) formula.remove();
+    colours.concat('formula').forEach(c => seen.add(c));
+  }
+  // What opens slowly would be looked at while it is still pale.
+  const still = document.createElement('style');
+  still.textContent = '* { animation: none !important; transition: none !important }';
+  document.head.append(still);
+  document.querySelectorAll('details').forEach(d => d.open = true);
+}"""
+AXE = """async ([theme, exclude, options]) => {
+  document.documentElement.dataset.theme = theme;
+  const answer = await axe.run({exclude}, {preload: false, ...options});
+  const bad = answer.violations.filter(v => /serious|critical/.test(v.impact));
+  return bad.map(v => `${v.id}: ${v.nodes[0].html.slice(0, 120)}`);
+}"""
+
+
+AROUND = [[".bd-sidebar-primary"], [".bd-header-article"]]
+
+
+@pytest.mark.slow
+def test_axe_finds_nothing_serious_on_any_page(site, browser, pages):
+    found, seen = [], set()
+    contrast = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
+    with watched_page(browser, viewport=SCREEN) as (page, faults):
+        page.context.add_init_script(path=AXE_SCRIPT)
+        for path in pages:
+            page.goto(path.as_uri())
+            page.evaluate(ONE_OF_EACH_KIND)
+            # The pages of a folder have one sidebar and one header.
+            around = [] if path.parent not in seen else AROUND
+            seen.add(path.parent)
+            for theme, options in (("light", {}), ("dark", contrast)):
+                for finding in page.evaluate(AXE, [theme, around, options]):
+                    found.append(f"{path.relative_to(site)}, {theme}: {finding}")
+        assert not faults, "\n".join(faults[:20])
+    assert not found, "\n".join(found[:40])
+
+
+@pytest.mark.slow
+def test_axe_would_find_something(browser):
+    """The same call sees a picture without words and letters too pale to be read."""
+    with watched_page(browser) as (page, _):
+        page.context.add_init_script(path=AXE_SCRIPT)
+        page.goto(
+            "data:text/html,<title>x</title><img src=x><p style='color:%23ccc'>pale"
+        )
+        found = " ".join(page.evaluate(AXE, ["light", [], {}]))
+    assert "image-alt" in found and "color-contrast" in found

@@ -1,0 +1,1 @@
+"""What the notebooks use and no lesson teaches: data, figures, exercise checks."""

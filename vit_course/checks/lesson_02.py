@@ -1,0 +1,395 @@
+"""Checks of the exercises of lesson 02: patches."""
+
+import operator
+
+import torch
+
+from vit_course.checks.hints import (
+    NO_RETURN,
+    Hint,
+    compare,
+    equal,
+    hint,
+    is_a_function,
+    passed,
+)
+
+
+def _steps(side: int, patch_size: int, step: int) -> int:
+    return (side - patch_size) // step
+
+
+def _count(height: int, width: int, patch_size: int, step: int) -> int:
+    return (_steps(height, patch_size, step) + 1) * (
+        _steps(width, patch_size, step) + 1
+    )
+
+
+COUNTS = {
+    "a patch that ends at the last pixel fits, too, and is left out. (`range` stops "
+    "before its end.)": (
+        lambda h, w, p, s: len(range(0, h - p, s)) * len(range(0, w - p, s))
+    ),
+    "these are the steps from one patch to the next. Along a side there is one patch "
+    "more than steps: the first stands at pixel 0.": (
+        lambda h, w, p, s: _steps(h, p, s) * _steps(w, p, s)
+    ),
+    "one patch more than steps, yes, but along *each* side: add before you multiply.": (
+        lambda h, w, p, s: _steps(h, p, s) * _steps(w, p, s) + 1
+    ),
+    "the whole side is divided by the step, so the last patches stick out of the "
+    "picture. A patch can start only where P pixels are left.": (
+        lambda h, w, p, s: (h // s) * (w // s)
+    ),
+    "`step` plays no part: this is the lesson's N, where no patches overlap.": (
+        lambda h, w, p, s: (h // p) * (w // p)
+    ),
+    "the counts of both sides are added. Patches stand in a grid: each row has as many "
+    "as there are columns.": (lambda h, w, p, s: _steps(h, p, s) + _steps(w, p, s) + 2),
+    "patch size and step are swapped.": lambda h, w, p, s: _count(h, w, s, p),
+    "along each side there is one patch too many: one that does not fit wholly, if you "
+    "round up. Round down.": (
+        lambda h, w, p, s: (-(-(h - p) // s) + 1) * (-(-(w - p) // s) + 1)
+    ),
+    "round down along each side, before you multiply.": (
+        lambda h, w, p, s: int(((h - p) / s + 1) * ((w - p) / s + 1))
+    ),
+    "the height stands for both sides. Not every picture is a square.": (
+        lambda h, w, p, s: _count(h, h, p, s)
+    ),
+    "the width stands for both sides. Not every picture is a square.": (
+        lambda h, w, p, s: _count(w, w, p, s)
+    ),
+    "these are the patches down one column. How many columns are there?": (
+        lambda h, w, p, s: _steps(h, p, s) + 1
+    ),
+    "these are the patches across one row. How many rows are there?": (
+        lambda h, w, p, s: _steps(w, p, s) + 1
+    ),
+    "`//` binds stronger than `-`: only the patch size was divided by the step. Put "
+    "`side - patch_size` in brackets.": (
+        lambda h, w, p, s: (h - p // s + 1) * (w - p // s + 1)
+    ),
+}
+
+
+def check_num_patches(answer) -> None:
+    """Checks the number of patches that overlap, for squares and other pictures.
+
+    Raises:
+        Hint: it is not right yet.
+    """
+    is_a_function(answer, "num_patches")
+
+    def call(*sizes):
+        found = answer(*sizes)
+        hint(
+            not isinstance(found, float),
+            f"for {sizes} it gives {found}, and a number of patches is an int. `/` "
+            "keeps the fraction; `//` leaves out what does not fill a patch.",
+        )
+        try:
+            return operator.index(found)
+        except TypeError:
+            return found  # `compare` says what is wrong with it
+
+    sizes = [
+        (31, 53, 8, 6),
+        (224, 224, 16, 8),
+        (224, 224, 16, 16),
+        (4, 6, 2, 1),
+        (16, 65, 16, 16),
+        (40, 57, 4, 10),  # a step longer than a patch leaves gaps
+        (7, 7, 7, 3),
+        (33, 20, 5, 3),
+    ]
+    advice = "Count by hand along one side of 7 pixels with P = 3 and a step of 2."
+    compare(call, _count, sizes, COUNTS, advice=advice)
+    passed("patches that overlap, counted along both sides")
+
+
+def _windows(images: torch.Tensor, patch_size: int, step: int) -> torch.Tensor:
+    """All windows on their grid: (B, C, rows, columns, P, P)."""
+    return images.unfold(2, patch_size, step).unfold(3, patch_size, step)
+
+
+def _flat(windows: torch.Tensor, *order: int) -> torch.Tensor:
+    """Windows as flat patches; `order` is that of the six axes."""
+    x = windows.permute(order or (0, 2, 3, 1, 4, 5))
+    return x.flatten(3).flatten(1, 2)
+
+
+def _cut(images: torch.Tensor, patch_size: int, step: int, *order: int):
+    return _flat(_windows(images, patch_size, step), *order)
+
+
+def _without_permute(images, patch_size, step):
+    right = _cut(images, patch_size, step)
+    return _windows(images, patch_size, step).reshape(right.shape)
+
+
+def _viewed(images, patch_size, step):
+    x = _windows(images, patch_size, step).permute(0, 2, 3, 1, 4, 5)
+    return x.view(_cut(images, patch_size, step).shape)
+
+
+OVERLAPS = {
+    "the axes were not put in order before they were flattened. After both unfolds "
+    "they are (B, C, rows, columns, P, P): the two axes of the grid must come "
+    "together behind the batch, and C must join the pixels.": _without_permute,
+    "your patches run down the columns first. Reading order goes across a row of "
+    "patches, then to the next row.": lambda x, p, s: _cut(x, p, s, 0, 3, 2, 1, 4, 5),
+    "each patch is mirrored: its rows of pixels are where its columns should be. Which "
+    "of the two last axes came from the height?": (
+        lambda x, p, s: _cut(x, p, s, 0, 2, 3, 1, 5, 4)
+    ),
+    "in your patches the channel varies fastest (row, column, channel). `patchify` "
+    "keeps channel, row, column.": (lambda x, p, s: _cut(x, p, s, 0, 2, 3, 4, 5, 1)),
+    "these are (B, C·P², N): each patch stands as a column. The Transformer reads one "
+    "patch a row: (B, N, C·P²).": lambda x, p, s: _cut(x, p, s).transpose(1, 2),
+    "the patches do not overlap: `step` plays no part in your code.": (
+        lambda x, p, s: _cut(x, p, p)
+    ),
+    "patch size and step are swapped. `unfold(axis, size, step)` takes the size "
+    "first.": (lambda x, p, s: _cut(x, s, p)),
+    "the step is used across only, not down.": (
+        lambda x, p, s: _flat(x.unfold(2, p, p).unfold(3, p, s))
+    ),
+    "the step is used down only, not across.": (
+        lambda x, p, s: _flat(x.unfold(2, p, s).unfold(3, p, p))
+    ),
+    "all pictures stand in one long list: the batch needs an axis of its own.": (
+        lambda x, p, s: _cut(x, p, s).flatten(0, 1)
+    ),
+    "the numbers of a patch are not flat yet: channel, row and column must become one "
+    "axis of C·P² numbers.": (
+        lambda x, p, s: _windows(x, p, s).permute(0, 2, 3, 1, 4, 5).flatten(1, 2)
+    ),
+    "the patches are still on their grid, and not flat: (B, N, C·P²) has three axes.": (
+        lambda x, p, s: _windows(x, p, s).permute(0, 2, 3, 1, 4, 5)
+    ),
+    "`view` cannot do this: the numbers of one patch do not lie next to each other in "
+    "memory, so they must be copied. `reshape` and `flatten` do that.": _viewed,
+}
+
+
+WHOLE_NUMBERS = (
+    "`F.unfold` refuses whole numbers, and the pictures may be of any dtype. Use the "
+    "method of the tensor, `images.unfold(axis, size, step)`."
+)
+
+
+def _any_dtype(answer):
+    """The answer, with a hint where it uses a tool that refuses whole numbers."""
+
+    def call(*given):
+        try:
+            return answer(*given)
+        except NotImplementedError as error:  # torch's, or that of an empty task
+            hint("im2col" not in str(error), WHOLE_NUMBERS)
+            raise
+
+    return call
+
+
+def _random_pictures(sizes: list[tuple]) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    return [torch.rand(size, generator=generator) for size in sizes]
+
+
+def check_overlapping_patches(answer) -> None:
+    """Checks patches that overlap, in the order of the lesson's `patchify`.
+
+    Raises:
+        Hint: it is not right yet.
+    """
+    is_a_function(answer, "overlapping_patches")
+
+    def call(images, patch_size, step):
+        patches = _any_dtype(answer)(images, patch_size, step)
+        if isinstance(patches, torch.Tensor):
+            hint(
+                patches.dtype == images.dtype,
+                f"the pictures are {images.dtype}, the patches {patches.dtype}. To cut "
+                "does not change a number: leave the dtype as it is.",
+            )
+            right = _cut(images, patch_size, step)
+            hint(
+                torch.equal(patches, right)
+                or not images.is_floating_point()
+                or not equal(patches, right, 1e-2),
+                f"the patches are {images.dtype} again, and their last digits are "
+                "lost: which dtype do they have on the way?",
+            )
+        return patches
+
+    small, gaps, apart = _random_pictures([(1, 2, 9, 7), (3, 1, 7, 12), (2, 3, 8, 12)])
+    numbered = torch.arange(144).view(2, 3, 4, 6)
+    inputs = [
+        (numbered, 2, 1),
+        (small, 3, 2),
+        (gaps, 2, 5),  # a step longer than a patch leaves gaps
+        (apart, 4, 4),  # no overlap, as in the lesson
+        (numbered.to(torch.uint8).view(1, 2, 8, 9), 4, 2),
+        (small.double() / 3, 5, 1),  # more digits than another dtype keeps
+    ]
+    advice = "Write down the shape after each step: which axes are flattened together?"
+    compare(call, _cut, inputs, OVERLAPS, advice=advice)
+    passed("overlapping patches, each in the order of `patchify`")
+
+
+def _memory_cut(images: torch.Tensor, patch_size: int) -> torch.Tensor:
+    return images.reshape(_windows(images, patch_size, patch_size).shape)
+
+
+def _every_nth_pixel(images: torch.Tensor, patch_size: int) -> torch.Tensor:
+    b, c, height, width = images.shape
+    p, rows, columns = patch_size, height // patch_size, width // patch_size
+    return images.reshape(b, c, p, rows, p, columns).permute(0, 1, 3, 5, 2, 4)
+
+
+def _flat_grid(images: torch.Tensor, patch_size: int) -> torch.Tensor:
+    return _cut(images, patch_size, patch_size)
+
+
+MEMORY = (
+    "your patches hold pixels of the wrong rows: `reshape` and `view` cut memory, not "
+    "the picture. Memory holds a row of the whole picture, then the next. Give rows of "
+    "patches, pixel rows, columns of patches and pixel columns an axis each, in the "
+    "order in which they lie in memory, and only then change the order of the axes."
+)
+TRY = (
+    "Try the pictures of row numbers and column numbers: which rows and columns does "
+    "your first patch hold?"
+)
+GRIDS = {
+    MEMORY: _memory_cut,
+    "each patch is mirrored: rows and columns of its pixels are swapped.": (
+        lambda x, p: _windows(x, p, p).transpose(4, 5)
+    ),
+    "the grid is mirrored: `grid[b, c, i, j]` is the patch in row i and column j.": (
+        lambda x, p: _windows(x, p, p).transpose(2, 3)
+    ),
+    "each side is split as (P, rows), so a patch takes every n-th pixel of the whole "
+    "picture. Neighbours must stay together: (rows, P).": _every_nth_pixel,
+    "the channel axis stands behind the grid. Asked for is (B, C, rows, columns, P, "
+    "P).": (lambda x, p: _windows(x, p, p).permute(0, 2, 3, 1, 4, 5)),
+    "the values are the right ones, but flat. Asked for is the grid, with six axes: "
+    "(B, C, rows, columns, P, P).": _flat_grid,
+    "the four axes of the picture are split, and still in the order of memory: (rows, "
+    "P, columns, P). One swap is missing.": (
+        lambda x, p: _windows(x, p, p).transpose(3, 4)
+    ),
+}
+
+
+def check_mended_grid(answer) -> None:
+    """Checks the mended grid of patches: squares of the picture, not strips of memory.
+
+    Raises:
+        Hint: it is not right yet.
+    """
+    is_a_function(answer, "mended_grid")
+    a, b, c, d = _random_pictures(
+        [(2, 3, 8, 12), (1, 2, 6, 15), (3, 1, 10, 4), (2, 3, 9, 9)]
+    )
+    rows = torch.arange(8).view(1, 1, 8, 1).expand(1, 1, 8, 12)  # the one shown
+    inputs = [(a, 4), (b, 3), (c, 2), (d, 3), (rows, 4)]
+    cut = _any_dtype(answer)
+    compare(cut, lambda x, p: _windows(x, p, p), inputs, GRIDS, advice=TRY)
+    passed("mended: each patch is a square of the picture")
+
+
+def _squares(picture: torch.Tensor, patch_size: int) -> torch.Tensor:
+    """The patches of one grey picture: (N, P²)."""
+    return _cut(picture[None, None], patch_size, patch_size)[0]
+
+
+def _shares(
+    patches: torch.Tensor, correction: int = 0, axis: int = 1, power: float = 1.0
+) -> tuple[float, float]:
+    """Between and within, from patches (N, P²); the arguments make mistakes."""
+    between = patches.mean(axis).var(correction=correction)
+    within = (patches.var(axis, correction=correction) ** power).mean()
+    total = patches.var(correction=correction)
+    return (between / total).item() ** power, (within / total**power).item()
+
+
+def _not_divided(picture, patch_size):
+    patches = _squares(picture, patch_size)
+    between = patches.mean(1).var(correction=0)
+    return between.item(), patches.var(1, correction=0).mean().item()
+
+
+def _summed(picture, patch_size):
+    between, within = _shares(_squares(picture, patch_size))
+    return between, within * len(_squares(picture, patch_size))
+
+
+TWO = "give back two numbers, (between, within): one of each for the whole picture"
+SHARES = {
+    "the two do not add up to 1: `var` divides by the number of values *minus 1*, "
+    "unless you say `correction=0`.": lambda x, p: _shares(_squares(x, p), 1),
+    "the two are swapped: first the share between the patches, then within.": (
+        lambda x, p: _shares(_squares(x, p))[::-1]
+    ),
+    "these are variances, not shares: divide both by the variance of all pixels.": (
+        _not_divided
+    ),
+    "these are shares of the standard deviation. Only variances add up.": (
+        lambda x, p: _shares(_squares(x, p), power=0.5)
+    ),
+    "your patches are strips: `view` and `reshape` cut memory, which holds the picture "
+    "row by row. `patchify` cuts squares.": (
+        lambda x, p: _shares(x.detach().reshape(-1, p * p))
+    ),
+    "the mean runs over the patches: that is the mean patch. N patch means are asked "
+    "for, so take the mean over the pixels of each.": (
+        lambda x, p: _shares(_squares(x, p), axis=0)
+    ),
+    "the variances of the patches are added up. Within is their *mean*.": _summed,
+    "these are per cent. Give back shares, which add up to 1.": (
+        lambda x, p: tuple(100 * share for share in _shares(_squares(x, p)))
+    ),
+}
+
+
+def check_variance_shares(answer) -> None:
+    """Checks the shares of a picture's variance between and within its patches.
+
+    Raises:
+        Hint: it is not right yet.
+    """
+    is_a_function(answer, "variance_shares")
+
+    def call(picture, patch_size):
+        found = answer(picture.detach(), patch_size)
+        hint(found is not None, NO_RETURN)
+        several = getattr(found, "ndim", 0) == 1  # a tensor or an array
+        pair = (several or isinstance(found, tuple | list)) and len(found) == 2
+        hint(pair and not any(isinstance(share, str) for share in found), TWO)
+        try:
+            return tuple(float(share) for share in found)
+        except (TypeError, ValueError, RuntimeError):
+            raise Hint(TWO) from None
+
+    # A slope from left to right and a random part, so that both shares count.
+    inputs = []
+    for picture, patch_size in zip(
+        _random_pictures([(32, 48), (8, 12), (6, 10), (9, 15), (4, 5)]),
+        (16, 4, 2, 3, 1),
+        strict=True,
+    ):
+        slope = torch.linspace(0, 1, picture.shape[1])
+        inputs.append((picture + slope, patch_size))
+    compare(
+        call,
+        lambda x, p: _shares(_squares(x.detach(), p)),
+        inputs,
+        SHARES,
+        tolerance=1e-4,
+        gradient=False,
+        advice="Every variance divides by the number of values (`correction=0`); then "
+        "the two add up to 1.",
+    )
+    passed("the variance between and within the patches, measured")

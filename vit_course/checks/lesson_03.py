@@ -1,0 +1,677 @@
+"""Checks of the exercises of lesson 03: the patch embedding."""
+
+import math
+import threading
+import time
+import timeit
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from statistics import fmean
+from types import FunctionType
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from going_modular.patch_embedding import PatchEmbedding
+from going_modular.patches import patchify
+from vit_course.checks.hints import (
+    NO_RETURN,
+    Hint,
+    compare,
+    hint,
+    is_a_class,
+    is_a_function,
+    learners_code,
+    passed,
+    with_parameters,
+)
+
+
+@contextmanager
+def _writing_parameters() -> Iterator[None]:
+    """Explains what PyTorch says when a parameter is written in a wrong way."""
+    try:
+        yield
+    except (RuntimeError, TypeError) as error:
+        hint(
+            "leaf" not in str(error),
+            "PyTorch refuses to change a parameter in place while it records "
+            "operations for the gradient. Write it inside `with torch.no_grad():`.",
+        )
+        hint(
+            "cannot assign" not in str(error),
+            "a parameter cannot be replaced by a plain tensor: write the numbers into "
+            "the one that is there, with `copy_` or an index on the left of `=`.",
+        )
+        raise
+
+
+def _inputs(sizes: list[tuple[int, ...]]) -> list[tuple[torch.Tensor, ...]]:
+    """Images, weight and bias for sizes (batch, channels, height, width, P, D)."""
+    g = torch.Generator().manual_seed(3)
+    return [
+        (
+            torch.rand(b, c, height, width, generator=g),
+            torch.randn(dim, c, p, p, generator=g),
+            torch.randn(dim, generator=g),
+        )
+        for b, c, height, width, p, dim in sizes
+    ]
+
+
+def _maps(images, weight, bias):
+    return F.conv2d(images, weight, bias, stride=weight.shape[-1])
+
+
+def _tokens(images, weight, bias):
+    return _maps(images, weight, bias).flatten(2).transpose(1, 2)  # (B, N, D)
+
+
+def _reshaped(images, weight, bias):
+    maps = _maps(images, weight, bias).flatten(2)  # (B, D, N)
+    return maps.reshape(maps.shape[0], maps.shape[2], maps.shape[1])
+
+
+def _pure(weight: torch.Tensor) -> torch.Tensor:
+    """Three windows that each add up one channel: (3, 3, P, P)."""
+    return torch.eye(3)[:, :, None, None].expand(3, 3, *weight.shape[2:])
+
+
+def _area(weight: torch.Tensor) -> int:
+    return weight.shape[-1] ** 2
+
+
+def _chosen(windows: Callable, keep_bias: bool = False, others: float = 1.0):
+    """Tokens when the first three windows are `windows(weight)`."""
+
+    def call(images, weight, bias):
+        weight = torch.cat([windows(weight), others * weight[3:]])
+        first = bias[:3] if keep_bias else torch.zeros(3)
+        return _tokens(images, weight, torch.cat([first, others * bias[3:]]))
+
+    return call
+
+
+def _means(weight):
+    return _pure(weight) / _area(weight)
+
+
+def _left_over(weight):
+    return torch.where(_pure(weight) > 0, _means(weight), weight[:3])
+
+
+def _zero_biases(images, weight, bias):
+    return _chosen(_means)(images, weight, 0 * bias)
+
+
+WINDOWS = {
+    "these are sums over the patch, not means: the P² weights that a window has for "
+    "its channel must add up to 1.": _pure,
+    "P² pixels are added up, and divided by P only.": (
+        lambda w: _pure(w) / w.shape[-1]
+    ),
+    "the sum over one channel has P² terms, not C·P²: the other channels have weight "
+    "0.": lambda w: _pure(w) / (3 * _area(w)),
+    "every window adds up all three channels, so the three maps are alike. Window 0 "
+    "must be blind to green and blue.": (
+        lambda w: torch.ones_like(w[:3]) / (3 * _area(w))
+    ),
+    "each window adds up the means of all three channels, so the three maps are "
+    "alike. Window 0 must be blind to green and blue.": (
+        lambda w: torch.ones_like(w[:3]) / _area(w)
+    ),
+    "each window still has its old weights for the other two channels: these must be "
+    "0.": _left_over,
+    "the maps are blue, green, red. The channels of a picture are red, green, blue.": (
+        lambda w: _means(w).flip(0)
+    ),
+}
+COLOURS = {
+    "the layer is as it was: write into its own `patcher.weight` and `patcher.bias`.": (
+        _tokens
+    ),
+    "the windows are right. What else is added to a map before you see it? Look at "
+    "`patcher.bias`.": _chosen(_means, keep_bias=True),
+    "the first three numbers are right, but the other windows have changed, too.": (
+        _chosen(_means, others=0.0)
+    ),
+    "only the first three biases are yours: the others have been changed, too.": (
+        _zero_biases
+    ),
+}
+for _text, _windows in WINDOWS.items():
+    COLOURS[_text] = _chosen(_windows)
+    COLOURS[f"{_text} And a bias is added to each map."] = _chosen(_windows, True)
+
+
+def check_mean_colours(answer) -> None:
+    """Checks that the first three numbers of each token are its patch's mean colours.
+
+    Raises:
+        Hint: it is not right yet.
+    """
+    is_a_function(answer, "set_mean_colours")
+
+    def call(images, weight, bias):
+        dim, _, patch_size, _ = weight.shape
+        layer = PatchEmbedding(3, patch_size, dim)
+        with torch.no_grad():
+            layer.patcher.weight.copy_(weight)
+            layer.patcher.bias.copy_(bias)
+        with _writing_parameters():
+            answer(layer)
+        for name in ("weight", "bias"):
+            value = getattr(layer.patcher, name)
+            hint(
+                isinstance(value, nn.Parameter) and value.requires_grad,
+                f"`patcher.{name}` can no longer be trained. Change its "
+                "numbers and nothing else.",
+            )
+        with torch.no_grad():
+            return _tokens(images, layer.patcher.weight, layer.patcher.bias)
+
+    compare(
+        call,
+        _chosen(_means),
+        _inputs([(2, 3, 32, 48, 16, 8), (1, 3, 8, 12, 4, 5), (3, 3, 6, 9, 3, 3)]),
+        COLOURS,
+        gradient=False,
+        advice="Window i has one weight for all pixels of channel i, and 0 for the "
+        "other channels; its bias is 0. All other windows stay as they are.",
+    )
+    passed("three windows that see red, green and blue")
+
+
+def _by_layout(weight_order: tuple = (0, 1, 2, 3), patch_order: tuple = (0, 1, 2, 3)):
+    """Tokens when weight rows and patches hold channel, row, column in other orders."""
+
+    def call(images, weight, bias):
+        _, channels, p, _ = weight.shape
+        patches = patchify(images, p)  # (B, N, C·P²)
+        b, n, _ = patches.shape
+        order = [0, *[axis + 1 for axis in patch_order]]
+        patches = patches.reshape(b, n, channels, p, p).permute(order).flatten(2)
+        return patches @ weight.permute(weight_order).flatten(1).T + bias
+
+    return call
+
+
+def _mixed_windows(images, weight, bias):
+    mixed = weight.reshape(-1, weight.shape[0])  # (C·P², D), but not the transpose
+    return patchify(images, weight.shape[-1]) @ mixed + bias
+
+
+def _strips(images, weight, bias):
+    patches = images.reshape(patchify(images, weight.shape[-1]).shape)
+    return patches @ weight.flatten(1).T + bias
+
+
+MAPS_TO_TOKENS = {
+    "these are (B, D, N). Each patch must be a row: (B, N, D).": (
+        lambda *given: _maps(*given).flatten(2)
+    ),
+    "`reshape` gives the right shape and mixes patches: from (B, D, N) to (B, N, D) "
+    "two axes are swapped, which is `transpose`.": _reshaped,
+    "these are still maps, (B, D, rows, columns). The Transformer reads (B, N, D).": (
+        _maps
+    ),
+    "the tokens run down the columns of patches; reading order goes across.": (
+        lambda *given: _maps(*given).transpose(2, 3).flatten(2).transpose(1, 2)
+    ),
+}
+LINEAR = {
+    "the rows of your weight hold row, column, channel, and `patchify` keeps channel, "
+    "row, column. Both must have the same order.": _by_layout((0, 2, 3, 1)),
+    "your patches hold row, column, channel, and a window of the convolution is "
+    "channel, row, column. Both must have the same order.": (
+        _by_layout(patch_order=(0, 2, 3, 1))
+    ),
+    "rows and columns of the windows are swapped against those of the patches.": (
+        _by_layout((0, 1, 3, 2))
+    ),
+    "`reshape` to (C·P², D) gives the right shape and mixes windows: flatten each "
+    "window, then transpose if you need to.": _mixed_windows,
+    "your patches are strips: `view` and `reshape` cut memory, not the picture. "
+    "`patchify` of lesson 02 cuts squares.": _strips,
+} | MAPS_TO_TOKENS
+
+
+NO_CONVOLUTION = (
+    "there is a convolution in your class. Cut with `patchify`, and multiply with an "
+    "nn.Linear."
+)
+
+
+class _NoConvolution(TorchFunctionMode):
+    """Refuses convolutions, also those that are no attribute of a module."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        hint("conv" not in getattr(function, "__name__", ""), NO_CONVOLUTION)
+        return function(*args, **(kwargs or {}))
+
+
+WITHOUT_COPY = (
+    "`forward` stops if `copy_from` was not called before. A layer can also be trained "
+    "from its own first numbers: make it in `__init__`."
+)
+
+
+def _numbers(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {k: v.detach().clone() for k, v in module.named_parameters()}
+
+
+def _only_the_bias_differs(ours, right) -> bool:
+    if not isinstance(ours, torch.Tensor) or ours.shape != right.shape:
+        return False
+    gap = ours - right
+    return bool(gap.abs().max() > 1e-3) and torch.allclose(
+        gap, gap[:1, :1].expand_as(gap), atol=1e-4
+    )
+
+
+def _squared_gradient(out: torch.Tensor, parameters: list) -> float:
+    """Sum of the squared gradients of one fixed mixture of the outputs.
+
+    It is the same whatever order the numbers of a patch have.
+    """
+    g = torch.Generator().manual_seed(1)
+    loss = (out * torch.randn(out.shape, generator=g)).sum()
+    hint(loss.requires_grad, "the tokens have no gradient: the layer cannot be trained")
+    found = torch.autograd.grad(loss, parameters, allow_unused=True)
+    return sum(float((x**2).sum()) for x in found if x is not None)
+
+
+def check_linear_patch_embedding(answer: type) -> None:
+    """Checks the patch embedding with a linear layer, and how it copies a convolution.
+
+    Raises:
+        Hint: it is not right yet.
+    """
+    is_a_class(answer, "LinearPatchEmbedding")
+
+    def copied(weight, bias):
+        dim, channels, patch_size, _ = weight.shape
+        conv = nn.Conv2d(channels, dim, patch_size, stride=patch_size)
+        with torch.no_grad():
+            conv.weight.copy_(weight)
+            conv.bias.copy_(bias)
+        module = answer(channels, patch_size, dim)
+        hint(
+            hasattr(module, "copy_from"), "the class has no method `copy_from(patcher)`"
+        )
+        before = _numbers(module)
+        with _writing_parameters():
+            module.copy_from(conv)
+        hint(
+            not any(isinstance(m, nn.Conv2d) for m in module.modules()),
+            NO_CONVOLUTION,
+        )
+        after = _numbers(module)
+        same = before.keys() == after.keys() and all(
+            before[k].shape == after[k].shape and torch.equal(before[k], after[k])
+            for k in before
+        )
+        hint(not same, "`copy_from` has changed no parameter of the module.")
+        kept = torch.equal(conv.weight, weight) and torch.equal(conv.bias, bias)
+        kept = kept and all(p.requires_grad for p in conv.parameters())
+        hint(kept, "`copy_from` has changed the convolution. It must stay as it is.")
+        return module, conv
+
+    def call(images, weight, bias):
+        module, conv = copied(weight, bias)
+        with _NoConvolution():
+            ours = module(images)
+        with torch.no_grad():
+            right = _tokens(images, weight, bias)
+            hint(
+                not _only_the_bias_differs(ours, right),
+                "all tokens are off by the same vector: `copy_from` must copy the "
+                "bias, too.",
+            )
+            if isinstance(ours, torch.Tensor):
+                hint(
+                    torch.allclose(module(images), ours),
+                    "the same pictures give other tokens each time: is something "
+                    "random in `forward`?",
+                )
+                conv.weight.mul_(2)
+                conv.bias.mul_(2)
+                hint(
+                    torch.allclose(module(images), ours),
+                    "the two layers share their numbers: when the convolution changes, "
+                    "yours does, too. `flatten` of a weight is a view: copy it.",
+                )
+        return module(images)
+
+    inputs = _inputs([(2, 3, 8, 12, 4, 5), (1, 2, 6, 9, 3, 7), (3, 1, 4, 10, 2, 4)])
+    compare(
+        call,
+        lambda images, weight, bias: _tokens(images, weight.detach(), bias.detach()),
+        inputs,
+        LINEAR,
+        tolerance=1e-4,
+        advice="In which order does a patch hold its numbers, and in which order a row "
+        "of your weight?",
+    )
+    images, weight, bias = inputs[0]
+    dim, channels, patch_size, _ = weight.shape
+    with learners_code(lambda error: f"{WITHOUT_COPY} ({error})"):
+        answer(channels, patch_size, dim)(images)
+    with learners_code():
+        module, _ = copied(weight, bias)
+        out = module(images)
+    trained = [p for p in module.parameters() if p.requires_grad]
+    count = sum(p.numel() for p in trained)
+    hint(
+        count == weight.numel() + bias.numel(),
+        f"your layer can train {count} numbers, the convolution "
+        f"{weight.numel() + bias.numel()}.",
+    )
+    parts = [weight.clone().requires_grad_(), bias.clone().requires_grad_()]
+    expected = _squared_gradient(_tokens(images, *parts), parts)
+    hint(
+        math.isclose(_squared_gradient(out, trained), expected, rel_tol=1e-3),
+        "the tokens are right, but the gradients of weight and bias are not: is a part "
+        "cut off by `detach`, `.data` or `no_grad`?",
+    )
+    passed("a matrix product that equals the convolution, weights copied")
+
+
+ITS_OWN = (
+    "Each object must keep the patch size that it was made with, in `self`: whatever a "
+    "variable of the notebook says, and whatever other objects were made since."
+)
+# For a patch size: pictures with one wrong side, with two, and with a wrong side that
+# is not seen in the area.
+REFUSED = {
+    4: {"tall": (10, 12), "wide": (12, 10), "both": (10, 14), "area": (8, 6)},
+    6: {"tall": (16, 12), "wide": (12, 16), "both": (16, 20), "area": (12, 9)},
+}
+
+
+def _outcome(module: nn.Module, channels: int, size: tuple[int, int]) -> str:
+    """What the module does with a picture: "accepts", or the name of an exception."""
+    with torch.no_grad():
+        try:
+            module(torch.ones(1, channels, *size))
+        except NotImplementedError:
+            raise
+        except ValueError:
+            return "ValueError"  # or a class of the learner's that inherits from it
+        except Exception as error:
+            return type(error).__name__
+    return "accepts"
+
+
+def _check_refusals(module: nn.Module, channels: int, p: int) -> None:
+    """Checks which pictures a module with patch size `p` refuses, and how."""
+    sizes = REFUSED[p] | {"smaller than a patch": (p // 2, 2 * p)}
+    with learners_code():
+        found = {k: _outcome(module, channels, size) for k, size in sizes.items()}
+    hint(
+        "AssertionError" not in found.values(),
+        "an `assert` raises AssertionError, and `python -O` leaves it out altogether. "
+        "Write `if …: raise ValueError(…)`.",
+    )
+    accepted = {k for k, what in found.items() if what == "accepts"}
+    hint(
+        not {"tall", "wide", "both"} <= accepted,
+        "pictures that do not fit are accepted. Is a ValueError *raised*?",
+    )
+    hint(
+        not {"tall", "wide"} <= accepted,
+        "it accepts pictures with one wrong side. One is enough to refuse a picture: "
+        "`or`, not `and`.",
+    )
+    (height, _), (_, width) = sizes["tall"], sizes["wide"]
+    hint(
+        "tall" not in accepted,
+        f"the height is not checked: with P = {p}, the last {height % p} of {height} "
+        "rows of pixels are read by nobody.",
+    )
+    hint(
+        "wide" not in accepted,
+        f"the width is not checked: with P = {p}, the last {width % p} of {width} "
+        "columns of pixels are read by nobody.",
+    )
+    hint(
+        "area" not in accepted,
+        f"{sizes['area'][0]} x {sizes['area'][1]} is accepted with P = {p}. That P² "
+        "divides the number of pixels does not mean that P divides both sides.",
+    )
+    for name, what in found.items():
+        height, width = sizes[name]
+        hint(
+            what == "ValueError",
+            f"{height} x {width} with P = {p} does not fit: a ValueError is expected, "
+            f"before the convolution sees the picture. Your class: {what}.",
+        )
+
+
+def check_mended_patch_embedding(answer: type) -> None:
+    """Checks that the mended class knows its own patch size and checks both sides.
+
+    Raises:
+        Hint: it is not right yet.
+    """
+    is_a_class(answer, "MendedPatchEmbedding")
+    with learners_code():  # two at once, as in a notebook that compares patch sizes
+        modules = {p: answer(c, p, d) for c, p, d in ((3, 4, 5), (2, 6, 7))}
+    fits = {
+        4: _inputs([(2, 3, 8, 12, 4, 5), (1, 3, 20, 4, 4, 5), (3, 3, 4, 16, 4, 5)]),
+        6: _inputs([(2, 2, 12, 18, 6, 7), (1, 2, 30, 6, 6, 7)]),
+    }
+    for p, module in modules.items():
+        function = with_parameters(module, "patcher.weight", "patcher.bias")
+
+        def call(images, *parameters, p=p, function=function):
+            height, width = images.shape[2:]
+            try:
+                return function(images, *parameters)
+            except Hint:
+                raise
+            except NameError as error:
+                raise Hint(
+                    f"`forward` reads a name that is not there: {error}. An argument "
+                    f"of `__init__` is gone when `__init__` ends. {ITS_OWN}"
+                ) from error
+            except (ValueError, AssertionError) as error:
+                raise Hint(
+                    f"{height} x {width} with P = {p} is refused and fits. "
+                    f"Height and width are axes 2 and 3. {ITS_OWN}"
+                ) from error
+
+        compare(call, _tokens, fits[p], MAPS_TO_TOKENS, tolerance=1e-4)
+    for p, module in modules.items():
+        _check_refusals(module, fits[p][0][0].shape[1], p)
+    passed("mended: its own patch size, and both sides checked")
+
+
+CLOCKS = ("perf_counter", "monotonic", "time", "process_time", "thread_time")
+
+
+class _Machine:
+    """A machine with a clock that stands still until one of its functions is called.
+
+    So a measurement has one right value, however busy the real machine is.
+
+    Args:
+        times: for each function, the milliseconds of its calls in their order; the
+            last number serves for all further calls.
+        slow_after: from this number of calls on, of both, all take three times as long.
+    """
+
+    def __init__(self, times: dict[str, list], slow_after: float = math.inf) -> None:
+        self.times, self.slow_after = times, slow_after
+        self.x = torch.arange(6.0).view(2, 3)
+        self.calls, self.reads, self.waited = [], 0, 0.0
+
+    def function(self, name: str) -> Callable:
+        """Makes a function that takes its time."""
+
+        def call(given=None, *more):
+            same = isinstance(given, torch.Tensor) and torch.equal(given, self.x)
+            hint(same and not more, "call both functions with `x`, nothing else")
+            ms = self.times[name][
+                min(self.calls.count(name), len(self.times[name]) - 1)
+            ]
+            self.calls.append(name)
+            self.waited += ms * (3 if len(self.calls) > self.slow_after else 1) / 1000
+            return given
+
+        return call
+
+    def clock(self, name: str, real: Callable) -> Callable:
+        """Makes a clock; those of the processor count calls, and not what waits."""
+        start, here = real(), threading.get_ident()
+
+        def read():
+            if threading.get_ident() != here:
+                return real()  # other threads keep their time
+            self.reads += 1
+            works = name.startswith(("process", "thread"))
+            seconds = len(self.calls) / 1000 if works else self.waited
+            return start + (round(1e9 * seconds) if name[-3:] == "_ns" else seconds)
+
+        return read
+
+    @contextmanager
+    def clocks(self, answer: Callable) -> Iterator[None]:
+        """Replaces the clocks of `time`, wherever the answer has them from."""
+        replaced = []
+        beside = getattr(answer, "__globals__", {})
+        places = [vars(time), vars(timeit), beside]
+        functions = [answer, *beside.values(), *vars(timeit).values()]
+        functions = [f for f in functions if isinstance(f, FunctionType)]
+        functions.append(timeit.Timer.__init__)
+        defaults = [(f, f.__defaults__, f.__kwdefaults__) for f in functions]
+        places += [named for _, _, named in defaults if named]
+        names = [name + end for name in CLOCKS for end in ("", "_ns")]
+        for name in [name for name in names if hasattr(time, name)]:
+            real = getattr(time, name)
+            read = self.clock(name, real)
+            for place in places:
+                for key in [key for key, value in place.items() if value is real]:
+                    replaced.append((place, key, real))
+                    place[key] = read
+            for function in functions:
+                values = function.__defaults__ or ()
+                if any(value is real for value in values):
+                    function.__defaults__ = tuple(
+                        read if value is real else value for value in values
+                    )
+        try:
+            yield
+        finally:
+            for place, key, real in replaced:
+                place[key] = real
+            for function, values, _ in defaults:
+                function.__defaults__ = values
+
+    def measure(self, answer: Callable, repeats: int) -> float:
+        """Lets an answer measure the two functions of this machine."""
+        no_clock = "no clock was read: take the time from `time.perf_counter()`."
+        functions = [self.function(name) for name in self.times]
+
+        def unread(error):
+            zero = isinstance(error, ZeroDivisionError) and not self.reads
+            return no_clock if zero else ""
+
+        with (
+            learners_code(unread),
+            self.clocks(answer),
+        ):
+            found = answer(*functions, self.x, repeats)
+        if isinstance(found, torch.Tensor) and found.numel() == 1:
+            found = found.item()
+        hint(found is not None, NO_RETURN)
+        number = isinstance(found, int | float) and not isinstance(found, bool)
+        hint(number, f"give back one number, the ratio, not {found!r}")
+        hint(self.reads, no_clock)
+        return found
+
+
+def _near(found: float, expected: float) -> bool:
+    return math.isclose(found, expected, rel_tol=0.01)
+
+
+NO_MEDIANS = {
+    "In it is a mean or a sum, and one slow run spoils that.": fmean,
+    "In it is the fastest run, or the first.": min,
+    "In it is one run alone, the last or the slowest.": max,
+    "In it is the middle of a list that is not sorted.": lambda times: times[2],
+}
+
+
+def check_time_ratio(answer) -> None:
+    """Checks a measured ratio of times, on functions that take a known time.
+
+    Raises:
+        Hint: it is not right yet.
+    """
+    is_a_function(answer, "time_ratio")
+    first, second, cold = 6, 9, 30  # milliseconds; the last of a first call
+    machine = _Machine({"first": [cold, first], "second": [cold, second]})
+    found = machine.measure(answer, repeats=1)
+    once = machine.calls
+    known = "Two functions that take 6 and 9 ms should give 0.67"
+    hint(
+        min(once.count("first"), once.count("second")) >= 2,
+        "a first call prepares things and takes longer: call each of the two functions "
+        "once before you measure.",
+    )
+    hint(
+        found > 0,
+        f"{known}, and yours gives {found:.3g}: divide with `/`, do not subtract.",
+    )
+    hint(
+        not _near(found, second / first),
+        f"{known}; yours gives {found:.2f}, which is upside down: the time of `first` "
+        "is divided by that of `second`.",
+    )
+    hint(
+        not _near(found, first / (first + second)),
+        f"{known}; yours gives {found:.2f}: the time of `second` holds that of "
+        "`first`, too. Read the clock again between the two calls.",
+    )
+    hint(
+        not _near(found, 1),
+        f"{known}, even if they do nothing but wait; yours gives {found:.2f}. Does "
+        "your clock stand still while a function waits? `perf_counter` does not.",
+    )
+    hint(
+        _near(found, first / second),
+        f"{known}; yours gives {found:.3g}. Does a first, slow call count? Does the "
+        "clock run from right before a call until right after it?",
+    )
+    # All runs but the second are disturbed: each place but one gives another number.
+    a, b, second = [1, 6, 30, 2, 60], [4, 15, 50, 7, 75], 15
+    machine = _Machine({"first": [cold, *a, first], "second": [cold, *b, second]})
+    found = machine.measure(answer, repeats=5)
+    known = "Two functions that take 6 and 15 ms, but for some disturbed runs, should "
+    known += f"give 0.40; yours gives {found:.2f}"
+    hint(
+        len(machine.calls) - len(once) >= 8,
+        "`repeats` does not decide how many rounds are measured.",
+    )
+    for text, take in NO_MEDIANS.items():  # in one of the two places, or in both
+        ratios = take(a) / take(b), take(a) / second, first / take(b)
+        hint(
+            not any(_near(found, ratio) for ratio in ratios),
+            f"{known}. {text} Take the median of each list.",
+        )
+    hint(
+        _near(found, first / second),
+        f"{known}. Divide the median of one list by the median of the other.",
+    )
+    machine = _Machine({"first": [8], "second": [4]}, slow_after=8)
+    found = machine.measure(answer, repeats=5)
+    hint(
+        _near(found, 2),
+        "halfway through, this machine slowed down, for both functions alike, and your "
+        f"ratio became {found:.2f} instead of 2. Was one function measured after the "
+        "other? Take turns, so that both meet the same machine.",
+    )
+    passed("a ratio of medians, measured in turns")

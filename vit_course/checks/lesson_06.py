@@ -1,0 +1,382 @@
+"""Checks of the exercises of lesson 06: self-attention."""
+
+from collections.abc import Callable
+
+import torch
+
+from vit_course.checks.hints import (
+    as_number,
+    compare,
+    hint,
+    is_a_function,
+    learners_code,
+    passed,
+)
+
+
+def _random(seed: int, *shapes: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(torch.randn(shape, generator=generator) for shape in shapes)
+
+
+def _shares(scores: torch.Tensor, value: torch.Tensor, dim: int = -1) -> tuple:
+    """Output and weights for scores."""
+    weights = scores.softmax(dim=dim)
+    return weights @ value, weights
+
+
+MASKS = {
+    "one key too many: your queries may attend to `lengths[i] + 1` keys. Keys are "
+    "counted from 0, so with length 1 it is key 0 and no other.": (
+        lambda lengths, m: torch.arange(m) <= lengths[..., None]
+    ),
+    "one key too few. Keys are counted from 0, so with length 1 a query may attend to "
+    "key 0.": lambda lengths, m: torch.arange(1, m + 1) < lengths[..., None],
+    "the mask is turned round: here True = may attend. (In `nn.MultiheadAttention` it "
+    "means that a query may *not*.)": (
+        lambda lengths, m: torch.arange(m) >= lengths[..., None]
+    ),
+    "rows and columns are swapped: a row of the mask belongs to a query, a column to a "
+    "key.": lambda lengths, m: (torch.arange(m) < lengths[..., None]).mT,
+    "this is the causal mask, whatever the lengths are.": (
+        lambda lengths, m: torch.ones(*lengths.shape, m, dtype=torch.bool).tril()
+    ),
+    "only the last of the keys is allowed. Query i may attend to the *first* "
+    "`lengths[i]` keys, all of them.": (
+        lambda lengths, m: torch.arange(m) == lengths[..., None] - 1
+    ),
+    "these are the last `lengths[i]` keys. The task asks for the first.": (
+        lambda lengths, m: torch.arange(m) >= m - lengths[..., None]
+    ),
+    "the mask has as many columns as the largest length. There are `num_keys` keys, "
+    "also those that no query may attend to.": (
+        lambda lengths, m: torch.arange(int(lengths.max())) < lengths[..., None]
+    ),
+    "the mask has as many columns as there are queries. There are `num_keys` keys.": (
+        lambda lengths, m: torch.arange(lengths.shape[-1]) < lengths[..., None]
+    ),
+    "right for one sequence, not for a batch: the new axis belongs behind all others. "
+    "`lengths[:, None]` puts it second; `lengths[..., None]` or `unsqueeze(-1)` puts "
+    "it last.": lambda lengths, m: torch.arange(m) < lengths[:, None],
+}
+
+
+def check_mask_from_lengths(answer: Callable) -> None:
+    """Checks a mask that lets each query attend to the first few keys.
+
+    Raises:
+        Hint: it is not right yet.
+    """
+    is_a_function(answer, "mask_from_lengths")
+
+    def call(lengths, num_keys):
+        mask = answer(lengths, num_keys)
+        if isinstance(mask, torch.Tensor):
+            hint(
+                mask.dtype == torch.bool,
+                f"the mask is of type {mask.dtype}. Other numbers would be added or "
+                "multiplied somewhere and mean something else: it must be boolean.",
+            )
+        return mask
+
+    inputs = [
+        (torch.tensor([2, 0, 1]), 4),
+        (torch.tensor([1, 2, 3, 4]), 4),
+        (torch.tensor([2, 3, 1]), 5),
+        (torch.tensor([3]), 2),  # longer than there are keys
+        (torch.tensor([[3, 1, 4, 2], [0, 2, 5, 6]]), 6),
+        (torch.tensor([[2, 4, 0, 1, 3]]), 5),
+        (torch.tensor([[1, 3], [2, 2]]), 2),
+    ]
+    compare(
+        call,
+        lambda lengths, m: torch.arange(m) < lengths[..., None],
+        inputs,
+        MASKS,
+        gradient=False,
+    )
+    passed("a mask from a length for each query")
+
+
+def _squared(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    return ((query[:, :, None] - key[:, None]) ** 2).sum(dim=-1)  # (B, N, M)
+
+
+def _root(query: torch.Tensor) -> float:
+    return query.shape[-1] ** 0.5
+
+
+def _products(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    return query @ key.transpose(-2, -1)  # (..., N, M)
+
+
+def _distance(query, key, value) -> tuple:
+    return _shares(-_squared(query, key) / _root(query), value)
+
+
+def _swapped(query, key, value) -> tuple:
+    if query.shape != key.shape:
+        raise ValueError("with these, other mistakes stop in the same way")
+    return _distance(key, query, value)
+
+
+def _unshared(query, key, value) -> tuple:
+    scores = -_squared(query, key) / _root(query)
+    return scores @ value, scores
+
+
+DISTANCES = {
+    "the key that lies farthest away gets the largest weight. Near ones should: where "
+    "is the minus?": lambda q, k, v: _shares(_squared(q, k) / _root(q), v),
+    "this is the distance. The equation has its square.": (
+        lambda q, k, v: _shares(-_squared(q, k).sqrt() / _root(q), v)
+    ),
+    "the scores are not divided by the root of D_h.": (
+        lambda q, k, v: _shares(-_squared(q, k), v)
+    ),
+    "the scores are divided by D_h and not by its root. A root inside the "
+    "square, or a mean in place of the sum, does the same.": (
+        lambda q, k, v: _shares(-_squared(q, k) / q.shape[-1], v)
+    ),
+    "a mean over the numbers of a vector stands where the equation has a sum; with the "
+    "root you divide twice.": (
+        lambda q, k, v: _shares(-_squared(q, k) / q.shape[-1] / _root(q), v)
+    ),
+    "softmax runs over the queries. The shares of *one* query sum to one: over the "
+    "keys, the last axis.": (
+        lambda q, k, v: _shares(-_squared(q, k) / _root(q), v, dim=-2)
+    ),
+    "queries and keys are swapped in the scores: row i must belong to query i. Which "
+    "of the two gets the new axis in the middle?": _swapped,
+    "these are the weights of the dot product. The score is minus the squared "
+    "distance.": lambda q, k, v: _shares(_products(q, k) / _root(q), v),
+    "the distances are summed without squares. The square of a vector's length is the "
+    "sum of the *squares* of its numbers.": (
+        lambda q, k, v: _shares(
+            -(q[:, :, None] - k[:, None]).abs().sum(dim=-1) / _root(q), v
+        )
+    ),
+    "the differences are summed, and the sum is squared. First square, then sum.": (
+        lambda q, k, v: _shares(
+            -((q[:, :, None] - k[:, None]).sum(dim=-1) ** 2) / _root(q), v
+        )
+    ),
+    "the two are in the wrong order: first the output, then the weights.": (
+        lambda q, k, v: _distance(q, k, v)[::-1]
+    ),
+    "the output is right, and the second tensor holds the scores. Give back the "
+    "weights, after softmax.": lambda q, k, v: (
+        _distance(q, k, v)[0],
+        -_squared(q, k) / _root(q),
+    ),
+    "there is no softmax: weights are shares, and those of a query sum to one.": (
+        _unshared
+    ),
+}
+
+
+def _check_gradient_at_zero(answer: Callable) -> None:
+    """Checks the gradient where queries equal keys."""
+    tokens, value, wish = _random(61, (2, 4, 6), (2, 4, 3), (2, 4, 3))
+    found = []
+    for function in (answer, _distance):
+        leaf = tokens.clone().requires_grad_()
+        with learners_code():
+            output = function(leaf, leaf, value)[0]
+        found += torch.autograd.grad((output * wish).sum(), leaf)
+    hint(
+        found[0].isfinite().all(),
+        "values are right, but where a query equals a key the gradient is not a "
+        "number: a square root has an infinite slope at 0. The equation has the "
+        "*squared* distance, which needs no root.",
+    )
+    hint(
+        torch.allclose(found[0], found[1], atol=1e-4, rtol=1e-3),
+        "the gradient is wrong where a query equals a key, as in self-attention.",
+    )
+
+
+def check_distance_attention(answer: Callable) -> None:
+    """Checks attention that prefers keys near the query.
+
+    Raises:
+        Hint: it is not right yet.
+    """
+    is_a_function(answer, "distance_attention")
+    inputs = [
+        _random(62, (2, 5, 6), (2, 5, 6), (2, 5, 3)),
+        _random(63, (3, 4, 5), (3, 7, 5), (3, 7, 2)),
+        _random(64, (1, 6, 3), (1, 2, 3), (1, 2, 8)),
+        _random(65, (4, 1, 16), (4, 3, 16), (4, 3, 1)),
+    ]
+    compare(answer, _distance, inputs, DISTANCES)
+    _check_gradient_at_zero(answer)
+    passed("attention by distance, values and gradients")
+
+
+def _attention(query, key, value) -> tuple:
+    return _shares(_products(query, key) / _root(query), value)
+
+
+def _weights_divided(query, key, value) -> tuple:
+    weights = _products(query, key).softmax(dim=-1) / _root(query)
+    return weights @ value, weights
+
+
+SCALES = {
+    "the scores are still divided by D_h. Random scores spread by the *root* of D_h, "
+    "so that D_h makes them smaller and smaller the longer the vectors are. (Dividing "
+    "both query and key by the root divides by D_h, too.)": (
+        lambda q, k, v: _shares(_products(q, k) / q.shape[-1], v)
+    ),
+    "the scores are not divided at all. Then they grow with the root of D_h, and "
+    "softmax saturates.": lambda q, k, v: _shares(_products(q, k), v),
+    "the scores are multiplied by the root of D_h. They are too large as it is.": (
+        lambda q, k, v: _shares(_products(q, k) * _root(q), v)
+    ),
+    "the weights are divided, after softmax: those of a query no longer sum to one. "
+    "It is the scores that are too large.": _weights_divided,
+    "this is the root of the number of keys. Scores are sums over the numbers of a "
+    "*query*: the last axis.": (
+        lambda q, k, v: _shares(_products(q, k) / k.shape[-2] ** 0.5, v)
+    ),
+    "this is the root of the number of queries. Scores are sums over the numbers of a "
+    "*query*: the last axis.": (
+        lambda q, k, v: _shares(_products(q, k) / q.shape[-2] ** 0.5, v)
+    ),
+    "this is the root of the size of a value. Scores are sums over the numbers of a "
+    "*query*.": lambda q, k, v: _shares(_products(q, k) / v.shape[-1] ** 0.5, v),
+    "the scores are divided by the fourth root of D_h. Divide the query *and* the key "
+    "by it, or the scores by the square root.": (
+        lambda q, k, v: _shares(_products(q, k) / q.shape[-1] ** 0.25, v)
+    ),
+    "softmax runs over the queries now. That axis was right: the shares of *one* query "
+    "sum to one.": lambda q, k, v: _shares(_products(q, k) / _root(q), v, dim=-2),
+    "the two are in the wrong order: first the output, then the weights.": (
+        lambda q, k, v: _attention(q, k, v)[::-1]
+    ),
+    "the axes of the key are swapped from the front, which is right for one number of "
+    "axes only. `transpose(-2, -1)` swaps the last two, whatever is in front.": (
+        lambda q, k, v: _shares(q @ k.transpose(1, 2) / _root(q), v)
+    ),
+    "`.T` turns all axes round, the batch, too. `transpose(-2, -1)` swaps the last "
+    "two.": lambda q, k, v: _shares(q @ k.permute(*range(k.ndim)[::-1]) / _root(q), v),
+}
+
+
+def check_mended_scores(answer: Callable) -> None:
+    """Checks that scores are divided by the root of the query's size.
+
+    Raises:
+        Hint: it is not right yet.
+    """
+    is_a_function(answer, "mended_attention")
+    inputs = [
+        _random(66, (2, 5, 9), (2, 7, 9), (2, 7, 4)),
+        _random(67, (1, 4, 16), (1, 4, 16), (1, 4, 5)),
+        _random(68, (2, 3, 5, 4), (2, 3, 6, 4), (2, 3, 6, 2)),
+        _random(69, (3, 8), (2, 8), (2, 6)),
+    ]
+    compare(answer, _attention, inputs, SCALES)
+    passed("mended: divided by the root")
+
+
+def _spread_of(weights: torch.Tensor) -> torch.Tensor:
+    return -torch.xlogy(weights, weights).sum(dim=-1)  # (..., N)
+
+
+def _weights(query, key, temperature) -> torch.Tensor:
+    return (_products(query, key) / (temperature * _root(query))).softmax(dim=-1)
+
+
+def _of_weights(measure: Callable) -> Callable:
+    """The measurement with something else than the mean entropy."""
+    return lambda q, k, t: measure(_weights(q, k, t)).item()
+
+
+def _of_scores(scale: Callable) -> Callable:
+    """The mean entropy with scores that are divided by something else."""
+    return lambda q, k, t: (
+        _spread_of((_products(q, k) / scale(q, t)).softmax(dim=-1)).mean().item()
+    )
+
+
+def _over_queries(query, key, temperature) -> float:
+    weights = _weights(key, query, temperature).mT  # columns sum to one
+    return _spread_of(weights).mean().item()
+
+
+ENTROPIES = {
+    "a weight so small that it is stored as 0 makes the result NaN: 0 times minus "
+    "infinity. It should count as 0: `torch.xlogy` does it, and so do log_softmax or a "
+    "`clamp` inside the logarithm.": _of_weights(
+        lambda w: -(w * w.log()).sum(dim=-1).mean()
+    ),
+    "a weight of 0 makes the sum of its whole row NaN, and you count that row as 0. It "
+    "is the single product, 0 times minus infinity, that counts as 0: put "
+    "`nan_to_num` before the sum.": _of_weights(
+        lambda w: -(w * w.log()).sum(dim=-1).nan_to_num().mean()
+    ),
+    "the temperature multiplies the scores. It divides them: a high one makes them "
+    "alike.": _of_scores(lambda q, t: _root(q) / t),
+    "the temperature has no effect.": _of_scores(lambda q, t: _root(q)),
+    "the root of D_h is missing: the temperature divides the scores *once more*.": (
+        _of_scores(lambda q, t: t)
+    ),
+    "the scores are divided by D_h and not by its root.": _of_scores(
+        lambda q, t: q.shape[-1] * t
+    ),
+    "the temperature stands under the root. Only D_h does.": _of_scores(
+        lambda q, t: (q.shape[-1] * t) ** 0.5
+    ),
+    "the logarithm has another base: ln is `log`, not `log2` or `log10`.": _of_weights(
+        lambda w: _spread_of(w).mean() / torch.tensor(2.0).log()
+    ),
+    "this is the sum over all queries. The task asks for their mean.": _of_weights(
+        lambda w: _spread_of(w).sum()
+    ),
+    "this is the sum over the queries of a sequence. The task asks for the mean over "
+    "all queries.": _of_weights(lambda w: _spread_of(w).sum(dim=-1).mean()),
+    "you take the mean over the keys, too. The entropy of a query is a *sum* over "
+    "them.": _of_weights(lambda w: -torch.xlogy(w, w).mean()),
+    "the sign: logarithms of shares are negative, an entropy is not.": _of_weights(
+        lambda w: -_spread_of(w).mean()
+    ),
+    "the weights of the queries are averaged first. A mean of sharp weights looks "
+    "wide: take the entropy of each query, then the mean.": _of_weights(
+        lambda w: _spread_of(w.mean(dim=-2)).mean()
+    ),
+    "softmax runs over the queries. The shares of *one* query sum to one: over the "
+    "keys, the last axis.": _over_queries,
+    "this is the entropy of one sequence. The mean is over all of them.": (
+        lambda q, k, t: _spread_of(_weights(q[:1], k[:1], t)).mean().item()
+    ),
+    "the temperature divides the weights, after softmax, and not the scores.": (
+        lambda q, k, t: _spread_of(_weights(q, k, 1) / t).mean().item()
+    ),
+}
+
+
+def check_attention_entropy(answer: Callable) -> None:
+    """Checks the mean entropy of attention weights at several temperatures.
+
+    Raises:
+        Hint: it is not right yet.
+    """
+    is_a_function(answer, "measure_entropy")
+    inputs = [
+        (*_random(70, (2, 3, 6), (2, 5, 6)), 1.5),
+        (*_random(71, (3, 4, 5), (3, 2, 5)), 0.5),
+        (*_random(72, (1, 6, 10), (1, 7, 10)), 1.0),
+        (torch.ones(2, 3, 4), torch.ones(2, 9, 4), 2),  # ln 9: all alike
+        (*_random(73, (2, 4, 8), (2, 6, 8)), 1e-3),  # some weights are 0
+    ]
+    compare(
+        lambda *given: as_number(answer(*given)),
+        _of_weights(lambda w: _spread_of(w).mean()),
+        inputs,
+        ENTROPIES,
+        tolerance=1e-4,
+        gradient=False,
+    )
+    passed("entropy of the weights at a temperature")

@@ -1,0 +1,625 @@
+"""Checks of the exercises of lesson 08: the MLP."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from going_modular.mlp import MLPBlock
+from vit_course.checks.hints import (
+    as_number,
+    compare,
+    equal,
+    hint,
+    is_a_class,
+    learners_code,
+    passed,
+    with_parameters,
+)
+
+
+def _random(shapes, seed: int, size: float = 1.0) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [size * torch.randn(shape, generator=generator) for shape in shapes]
+
+
+def _check_tensor(out, what: str) -> None:
+    """Checks that something, named in words, gave back a tensor."""
+    hint(out is not None, f"{what} gives back None. Is a `return` missing?")
+    kind = type(out).__name__
+    hint(isinstance(out, torch.Tensor), f"{what} gives {kind}, expected a tensor")
+
+
+def _mlp(activation=F.gelu, first=lambda x: x, last=lambda x: x):
+    """Two dense layers on tokens (…, D), with something before and after them."""
+
+    def call(tokens, w1, b1, w2, b2):
+        return last(activation(first(tokens) @ w1.T + b1) @ w2.T + b2)
+
+    return call
+
+
+def _tanh_gelu(x):
+    return F.gelu(x, approximate="tanh")
+
+
+ACTIVATIONS = {
+    "the GELU is missing: without it, two layers are one matrix.": lambda x: x,
+    "ReLU stands where the GELU belongs.": F.relu,
+    "this is the approximate GELU, with tanh. The lesson uses the exact one.": (
+        _tanh_gelu
+    ),
+}
+
+# 1. Convolutions
+
+
+def _on_axis_1(mlp):
+    """The same on (B, D, N); weights are copied, so no gradient reaches them."""
+
+    def call(x, *weights):
+        return mlp(x.mT, *(w.detach() for w in weights)).mT
+
+    return call
+
+
+def _turned(x, w1, b1, w2, b2):
+    x = F.conv1d(x.mT, w1[..., None].detach(), b1.detach())
+    return F.conv1d(F.gelu(x), w2[..., None].detach(), b2.detach()).mT
+
+
+def _normalised(x):
+    return F.layer_norm(x, x.shape[-1:], eps=1e-6)
+
+
+CONVOLUTION_MISTAKES = {
+    text: _on_axis_1(_mlp(activation)) for text, activation in ACTIVATIONS.items()
+} | {
+    "there is a GELU behind the second layer, too. It stands between them.": (
+        _on_axis_1(_mlp(last=F.gelu))
+    ),
+    "LayerNorm is not asked for: the module computes `block.mlp`, and `layer_norm` "
+    "stands before it.": _on_axis_1(_mlp(first=_normalised)),
+    "your module turns the axes itself. It gets (B, D, N), as `nn.Conv1d` wants it, "
+    "and gives back (B, D, N).": _turned,
+}
+
+
+def _block(dim: int, size: int, weights) -> MLPBlock:
+    """The lesson's block with these weights, in training mode, with much dropout."""
+    block = MLPBlock(dim, size, dropout=0.5)
+    block.layer_norm.weight.data.fill_(1.5)
+    own = [p for layer in (0, 3) for p in block.mlp[layer].parameters()]
+    for p, value in zip(own, weights, strict=True):
+        p.data.copy_(value.detach())
+    return block
+
+
+def _windows(found) -> list[nn.Conv1d]:
+    """The two convolutions of an answer, in order."""
+    hint(found is not None, "it gives back None. Is a `return` missing?")
+    kind = "class" if isinstance(found, type) else type(found).__name__
+    hint(
+        isinstance(found, nn.Module),
+        f"give back a module, such as an nn.Sequential. It gives a {kind}.",
+    )
+    windows = [m for m in found.modules() if isinstance(m, nn.Conv1d)]
+    hint(
+        len(windows) == 2,
+        f"the module holds {len(windows)} layers of the kind nn.Conv1d, expected two",
+    )
+    for window in windows:
+        wide = window.kernel_size[0]
+        hint(
+            wide == 1,
+            f"a window is {wide} tokens wide, so tokens hear their neighbours. A dense "
+            "layer sees one token.",
+        )
+        hint(
+            all(p.requires_grad for p in window.parameters()),
+            "a weight has requires_grad=False: the module could not be trained.",
+        )
+        hint(window.bias is not None, "a layer has no bias, and the block's have one.")
+    return sorted(windows, key=lambda w: -w.out_channels)
+
+
+def _check_copies(windows, weights) -> None:
+    """Says which weights are not those of the block. Called when an output differs."""
+    for name, window, weight, bias in (
+        ("first", windows[0], *weights[:2]),
+        ("second", windows[1], *weights[2:]),
+    ):
+        shape = (*weight.shape, 1)
+        have = tuple(window.weight.shape)
+        hint(
+            have == shape,
+            f"the weight of the {name} convolution is {have}, expected {shape}",
+        )
+        right = equal(window.weight.detach()[..., 0], weight.detach())
+        hint(
+            right,
+            f"the weight of the {name} convolution is not the block's. A new layer "
+            "starts with random numbers: copy the weights into it.",
+        )
+        hint(
+            equal(window.bias.detach(), bias.detach()),
+            f"the bias of the {name} convolution is not the block's: copy it, too.",
+        )
+
+
+def check_mlp_of_convolutions(answer) -> None:
+    """Checks the MLP as two convolutions with the weights of a block.
+
+    Raises:
+        Hint: it is not right yet.
+    """
+    right = _on_axis_1(_mlp())
+
+    def call(x, *weights):
+        size, dim = weights[0].shape
+        module = answer(_block(dim, size, weights))
+        windows = _windows(module)
+        copy = x.detach().clone()  # `compare` notices if x is changed
+        out = module.train()(x)
+        _check_tensor(out, "the module")
+        hint(
+            out.shape == x.shape,
+            f"for an input {tuple(x.shape)}, (B, D, N), the module gives "
+            f"{tuple(out.shape)}. The shape should stay.",
+        )
+        text = "asked twice, your module gives two answers: it holds dropout."
+        hint(equal(out.detach(), module(copy).detach()), text)
+        if not equal(out.detach(), right(x, *weights).detach()):
+            _check_copies(windows, weights)
+        return out
+
+    inputs = []
+    for i, (b, n, dim, size) in enumerate(((2, 5, 8, 32), (1, 7, 3, 5), (3, 2, 4, 6))):
+        shapes = [(b, dim, n), (size, dim), (size,), (dim, size), (dim,)]
+        inputs.append(tuple(_random(shapes, 80 + i)))
+    compare(call, right, inputs, CONVOLUTION_MISTAKES)
+
+    x, *weights = inputs[1]
+    block = _block(3, 5, weights)
+    before = {name: value.clone() for name, value in block.state_dict().items()}
+    with learners_code():
+        module = answer(block)
+    text = "your code changes the block. It should only read it."
+    hint(_unchanged(block, before), text)
+    windows = _windows(module)
+    other = _random([w.shape for w in weights], 83)
+    with torch.no_grad():
+        for window, weight, bias in zip(windows, other[::2], other[1::2], strict=True):
+            window.weight.copy_(weight[..., None])
+            window.bias.copy_(bias)
+    hint(
+        _unchanged(block, before),
+        "module and block stand on the same memory: when one is trained, the other "
+        "changes, too. Copy the weights (`load_state_dict`, `copy_` or `clone`).",
+    )
+    with learners_code():
+        out = module(x)
+    hint(
+        equal(out.detach(), right(x, *other)),
+        "the output does not follow the weights of the two convolutions: does "
+        "something else do the work?",
+    )
+    own = [p for window in windows for p in window.parameters()]
+    reached = out.requires_grad and torch.autograd.grad(
+        out.sum(), own, allow_unused=True
+    )
+    hint(
+        reached and all(gradient is not None for gradient in reached),
+        "no gradient arrives at a weight of the convolutions: the module could not be "
+        "trained. `.data`, `detach` and `no_grad` in `forward` cut the graph.",
+    )
+    passed("the MLP as two convolutions")
+
+
+def _unchanged(module: nn.Module, before: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(p, before[name]) for name, p in module.state_dict().items())
+
+
+# 2. GEGLU
+
+GATED = tuple(
+    f"{n}.{end}" for n in ("gate", "value", "out") for end in ("weight", "bias")
+)
+
+
+def _gated(combine):
+    def call(tokens, wg, bg, wv, bv, wo, bo):
+        return combine(tokens @ wg.T + bg, tokens @ wv.T + bv) @ wo.T + bo
+
+    return call
+
+
+GATE_MISTAKES = {
+    "GELU acts on `value`. It belongs on `gate`.": _gated(lambda g, v: g * F.gelu(v)),
+    "GELU is missing: it acts on `gate`, before the product.": _gated(
+        lambda g, v: g * v
+    ),
+    "GELU acts on the product. It belongs on `gate` alone, before the product.": _gated(
+        lambda g, v: F.gelu(g * v)
+    ),
+    "GELU acts on both. It belongs on `gate` alone.": _gated(
+        lambda g, v: F.gelu(g) * F.gelu(v)
+    ),
+    "the two are added. A gate multiplies, number by number.": _gated(
+        lambda g, v: F.gelu(g) + v
+    ),
+    "the gate has a sigmoid: that is GLU. GEGLU has the GELU in its place.": _gated(
+        lambda g, v: g.sigmoid() * v
+    ),
+    "the gate has SiLU: that is SwiGLU. GEGLU has the GELU in its place.": _gated(
+        lambda g, v: F.silu(g) * v
+    ),
+    "ReLU stands where the GELU belongs.": _gated(lambda g, v: g.relu() * v),
+    "this is the approximate GELU, with tanh. The lesson uses the exact one.": _gated(
+        lambda g, v: _tanh_gelu(g) * v
+    ),
+    "`value` is not used: this is the ordinary MLP.": _gated(lambda g, v: F.gelu(g)),
+}
+
+
+def _of_one_shape(call):
+    """Names the tokens if the shape is wrong; `compare` would list all parameters."""
+
+    def checked(tokens, *parameters):
+        out = call(tokens, *parameters)
+        _check_tensor(out, "`forward`")
+        hint(
+            out.shape == tokens.shape,
+            f"for tokens {tuple(tokens.shape)}, `forward` gives {tuple(out.shape)}. "
+            "The shape should stay: the last matrix leads from M back to D.",
+        )
+        return out
+
+    return checked
+
+
+def _exact(dim: int, size: int) -> float:
+    """M for which 3 D M + 2 M + D parameters are as many as the two layers have."""
+    return size * (2 * dim + 1) / (3 * dim + 2)
+
+
+def _nearest(dim: int, size: int) -> int:
+    return round(_exact(dim, size))
+
+
+SIZE_MISTAKES = {
+    "`nearest_size` gives `mlp_size` itself: with three matrices in place of two, that "
+    "is half as many parameters again.": lambda dim, size: size,
+    "`nearest_size` gives half of `mlp_size`. GEGLU has a third matrix, which leads "
+    "back to D; does the ordinary MLP not have one, too?": lambda dim, size: size // 2,
+    "`nearest_size` is one too small. Is something cut off behind the point, though "
+    "the nearest whole number is above (`round`)? Or a bias forgotten?": (
+        lambda dim, size: math.floor(_exact(dim, size))
+    ),
+    "`nearest_size` is one too large. Do you always take the whole number above? Or "
+    "count more than the dense layers?": (
+        lambda dim, size: math.ceil(_exact(dim, size))
+    ),
+    "`nearest_size` leaves out the biases. With them the share is not exactly two "
+    "thirds: D and mlp_size both matter.": lambda dim, size: round(2 * size / 3),
+    "`nearest_size` leaves out the biases, and cuts off what stands behind the "
+    "point.": lambda dim, size: 2 * size // 3,
+    "`nearest_size` takes 4 D for granted. Use `mlp_size`.": (
+        lambda dim, size: _nearest(dim, 4 * dim)
+    ),
+    "`nearest_size` takes 4 D for granted, and leaves out the biases.": (
+        lambda dim, size: round(8 * dim / 3)
+    ),
+    "`nearest_size` is not rounded: M counts units.": _exact,
+}
+
+
+def check_geglu(answer: type) -> None:
+    """Checks a gated MLP, and the size that makes it as large as the ordinary one.
+
+    Raises:
+        Hint: it is not right yet.
+    """
+    is_a_class(answer, "GEGLU")
+    for dim, size in ((4, 7), (6, 5), (3, 16)):
+        with learners_code():
+            module = answer(dim, size)
+        call = with_parameters(module, *GATED)
+        shapes = [(size, dim), (size,), (size, dim), (size,), (dim, size), (dim,)]
+        have = dict(module.named_parameters())
+        for name, shape in zip(GATED, shapes, strict=True):
+            hint(
+                tuple(have[name].shape) == shape,
+                f"GEGLU({dim}, {size}): `{name}` has shape {tuple(have[name].shape)}, "
+                f"expected {shape}. nn.Linear(inputs, outputs) stores (outputs, "
+                "inputs).",
+            )
+        inputs = [
+            tuple(_random([given, *shapes], 85 + i, 0.8))
+            for i, given in enumerate(((2, 5, dim), (1, 3, dim), (7, dim)))
+        ]
+        right = _gated(lambda g, v: F.gelu(g) * v)
+        compare(_of_one_shape(call), right, inputs, GATE_MISTAKES)
+    text = "the class has no function `nearest_size`, or it is not static"
+    hint(callable(getattr(answer, "nearest_size", None)), text)
+    sizes = [(768, 3072), (1, 103), (4, 64), (4, 16), (3, 100), (5, 10), (192, 768)]
+    compare(answer.nearest_size, _nearest, sizes, SIZE_MISTAKES, gradient=False)
+    with learners_code():
+        kind = type(answer.nearest_size(768, 3072))
+    hint(kind is int, f"`nearest_size` gives a {kind.__name__}; M is an int")
+    passed("GEGLU, and the M that makes it as large as the ordinary MLP")
+
+
+# 3. Dropout
+
+DENSE = tuple(f"{n}.{end}" for n in ("widen", "narrow") for end in ("weight", "bias"))
+IN_EVALUATION = (
+    "asked twice in evaluation mode, it gives two answers: dropout still acts. "
+    "`F.dropout` knows nothing of the module around it: its argument `training` is "
+    "True unless you say otherwise. `train()` and `eval()` set `self.training`."
+)
+FIXED_SHARE = (
+    "with a `dropout` of 0, two answers in training differ: the share that is dropped "
+    "does not come from the argument `dropout`."
+)
+SHARE = 0.25  # of the numbers that are dropped, in the check
+
+
+def _outcomes(
+    hidden: float, out: float, scale: bool = True, early: bool = False
+) -> list[float]:
+    """All values of an output number with the weights of `_check_training`.
+
+    Args:
+        hidden: share dropped after the first layer.
+        out: share dropped after the second.
+        scale: whether what is kept is divided by 1 - share.
+        early: whether the first dropout stands before GELU.
+    """
+    up, last = (1 / (1 - hidden), 1 / (1 - out)) if scale else (1.0, 1.0)
+    two = torch.tensor(2.0)
+    unit = F.gelu(two * up) if early else F.gelu(two) * up
+    sums = (0, 1, 10, 11) if hidden else (11,)
+    found = [(unit.item() * s + 1.0) * last for s in sums]
+    return [*found, 0.0] if out else found
+
+
+TRAINING_MISTAKES = {
+    "in training nothing is dropped at all. Dropout is there for training: it must "
+    "stop in evaluation only.": _outcomes(0, 0),
+    "in training, nothing is dropped after `widen`: dropout stands after both "
+    "layers.": _outcomes(0, SHARE),
+    "in training, nothing is dropped after `narrow`: dropout stands after both "
+    "layers.": _outcomes(SHARE, 0),
+    "what is kept in training is not divided by 1 - p, so the sums are smaller than in "
+    "evaluation.": _outcomes(SHARE, SHARE, scale=False),
+    "dropout stands before GELU. Here it comes after it: the numbers that GELU gives "
+    "are kept or dropped.": _outcomes(SHARE, SHARE, early=True),
+    "the share is taken for that of the numbers that are *kept*: `dropout` is how many "
+    "are dropped.": _outcomes(1 - SHARE, 1 - SHARE),
+    "the share is 0.1, whatever the argument `dropout` says.": _outcomes(0.1, 0.1),
+    "the share is 0.5, whatever the argument `dropout` says.": _outcomes(0.5, 0.5),
+}
+
+
+def _values(out: torch.Tensor, known: list[float]) -> torch.Tensor:
+    """Which of the known values each number is, -1 for none."""
+    near = torch.isclose(out[..., None], torch.tensor(known), rtol=1e-4, atol=1e-4)
+    return torch.where(near.any(dim=-1), near.int().argmax(dim=-1), -1)
+
+
+def _check_training(module: nn.Module) -> None:
+    """Checks dropout in training, with weights that make every mask readable.
+
+    For a token of ones, both hidden units are GELU(2). The first counts once in each
+    output number, the second ten times, and 1 is added.
+    """
+    with torch.no_grad():
+        module.get_parameter("widen.weight").fill_(0.5)
+        module.get_parameter("widen.bias").fill_(0.5)
+        module.get_parameter("narrow.weight").copy_(torch.tensor([[1.0, 10.0]] * 3))
+        module.get_parameter("narrow.bias").fill_(1.0)
+    tokens = torch.ones(4, 1000, 3)
+    torch.manual_seed(0)
+    with learners_code(), torch.no_grad():
+        out, again = module(tokens), module(tokens)
+    known = _outcomes(SHARE, SHARE)
+    at = _values(out, known)
+    if (at < 0).any():
+        for text, outcomes in TRAINING_MISTAKES.items():
+            hint((_values(out, outcomes) < 0).any(), text)
+        strange = out[at < 0][0].item()
+        listed = ", ".join(f"{v:.3f}" for v in sorted(known))
+        hint(
+            False,
+            "with `widen` and `narrow` set so that every mask can be read, an output "
+            f"in training is {strange:.3f}, where one of {listed} is expected.",
+        )
+    hint(
+        not torch.equal(out, again),
+        "in training the same numbers are dropped each time. Draw anew in each call.",
+    )
+    each = (
+        "in training the numbers are not dropped one by one: each number of each token "
+        "in each picture has a draw of its own."
+    )
+    dropped = (at == 4).float()  # (4, 1000, 3)
+    hint(abs(dropped.prod(dim=-1).mean() - SHARE**3) < 0.02, each)
+    hint((dropped.mean(dim=(0, 1)) - SHARE).abs().max() < 0.05, each)
+    hint((dropped.mean(dim=1) - SHARE).abs().max() < 0.1, each)
+    hint((dropped.prod(dim=0).mean(dim=0) - SHARE**4).abs().max() < 0.04, each)
+    both = (at == 3).any(dim=-1).float()  # no hidden unit dropped, (4, 1000)
+    hint(abs(both.prod(dim=0).mean() - both.mean() ** 4) < 0.05, each)
+    kept = at[dropped == 0]
+    for i, share in enumerate((SHARE**2, *[SHARE * (1 - SHARE)] * 2, (1 - SHARE) ** 2)):
+        hint(abs((kept == i).float().mean() - share) < 0.05, each)
+
+
+def check_mended_dropout(answer: type) -> None:
+    """Checks an MLP whose dropout acts in training and not in evaluation.
+
+    Raises:
+        Hint: it is not right yet.
+    """
+    is_a_class(answer, "MendedMLP")
+    mistakes = {text: _mlp(a) for text, a in ACTIVATIONS.items()} | {
+        "in evaluation the numbers are multiplied by 1 - p. What is kept in training "
+        "is divided by 1 - p already, so evaluation leaves all as it is.": (
+            lambda *given: 0.5 * _mlp(lambda x: 0.5 * F.gelu(x))(*given)
+        ),
+        "in evaluation the numbers are divided by 1 - p. That belongs to those that "
+        "are kept in training.": (
+            lambda *given: 2 * _mlp(lambda x: 2 * F.gelu(x))(*given)
+        ),
+        "there is a GELU behind `narrow`, too. It stands between the layers.": (
+            _mlp(last=F.gelu)
+        ),
+        "LayerNorm is not a part of the buggy MLP, and not of this one.": (
+            _mlp(first=_normalised)
+        ),
+    }
+    for dim, size, share in ((4, 7, 0.5), (3, 2, 0.5), (6, 5, 0.0)):
+        with learners_code():
+            module = answer(dim, size, share)
+        nn.Sequential(module).train(share == 0)  # a share of 0: as in evaluation
+        call = with_parameters(module, *DENSE)
+
+        def asked_twice(*given, call=call, share=share):
+            copies = [x.clone() for x in given]  # `compare` notices a changed one
+            out = call(*given)
+            again = call(*copies)
+            if isinstance(out, torch.Tensor):
+                text = IN_EVALUATION if share else FIXED_SHARE
+                hint(equal(out.detach(), again.detach()), text)
+            return out
+
+        shapes = [(size, dim), (size,), (dim, size), (dim,)]
+        inputs = [
+            tuple(_random([given, *shapes], 88 + i, 0.8))
+            for i, given in enumerate(((2, 5, dim), (1, 3, dim), (7, dim)))
+        ]
+        compare(_of_one_shape(asked_twice), _mlp(), inputs, mistakes)
+    with learners_code():
+        module = answer(3, 2, SHARE)
+    model = nn.Sequential(module)
+    _check_training(module)
+    tokens = torch.ones(2, 50, 3)
+    with learners_code(), torch.no_grad():
+        model.eval()
+        first, second = module(tokens), module(tokens)
+    hint(torch.equal(first, second), IN_EVALUATION)
+    hint(equal(first, torch.full_like(first, _outcomes(0, 0)[0])), IN_EVALUATION)
+    model.train()
+    _check_training(module)
+    passed("mended: dropout in training, none in evaluation")
+
+
+# 4. Dead units
+
+
+def _dead_share(hidden: torch.Tensor) -> float:
+    """Of units before ReLU, (…, M)."""
+    return (hidden.flatten(end_dim=-2) <= 0).all(dim=0).float().mean().item()
+
+
+def _of_hidden(measure, bias: float = 1.0):
+    """A function of weight, bias and inputs from one of the hidden layer (…, M)."""
+    return lambda w, b, x: float(measure(x @ w.T + bias * b))
+
+
+DEAD_MISTAKES = {
+    "this is how many units are dead. Their share is that, divided by M.": _of_hidden(
+        lambda h: (h.flatten(end_dim=-2) <= 0).all(dim=0).sum()
+    ),
+    "this is the share of units that live.": _of_hidden(lambda h: 1 - _dead_share(h)),
+    "this is the share in percent. A share lies between 0 and 1.": _of_hidden(
+        lambda h: 100 * _dead_share(h)
+    ),
+    "this is the share of all zeros after ReLU, over units *and* inputs. Most of those "
+    "units speak for another input. First ask each unit: silent for all inputs?": (
+        _of_hidden(lambda h: (h <= 0).float().mean())
+    ),
+    "a unit counts as dead when it is silent for *one* input. It must be silent for "
+    "all.": _of_hidden(lambda h: (h.flatten(end_dim=-2) <= 0).any(0).float().mean()),
+    "this is the share of *inputs* for which all units are silent. Units are the last "
+    "axis; `all` belongs on the others.": _of_hidden(
+        lambda h: (h <= 0).all(dim=-1).float().mean()
+    ),
+    "a unit that reaches exactly 0 and never more is dead, too: ReLU gives 0.": (
+        _of_hidden(lambda h: (h.flatten(end_dim=-2) < 0).all(0).float().mean())
+    ),
+    "the bias of the layer is missing. It is what kills most units.": _of_hidden(
+        _dead_share, bias=0.0
+    ),
+    "a unit is judged by its mean over the inputs. It lives if it is positive for one "
+    "of them.": _of_hidden(
+        lambda h: (h.flatten(end_dim=-2).mean(0) <= 0).float().mean()
+    ),
+    "with several axes in front, only the first was looked through. A unit is dead "
+    "when it is silent for all tokens of all pictures.": _of_hidden(
+        lambda h: (h <= 0).all(dim=0).float().mean()
+    ),
+    "with several axes in front, only one was looked through. A unit is dead when it "
+    "is silent for all tokens of all pictures.": _of_hidden(
+        lambda h: (h <= 0).all(dim=-2).float().mean()
+    ),
+}
+
+
+def _on_all(call, inputs: list[tuple]) -> dict:
+    """The mistakes with the answer's numbers for all inputs.
+
+    One share of five units is soon met by chance.
+    """
+    try:
+        mine = [call(*(x.clone() for x in given)) for given in inputs]
+        return {
+            text: wrong
+            for text, wrong in DEAD_MISTAKES.items()
+            if equal(mine, [wrong(*given) for given in inputs])
+        }
+    except Exception:
+        return DEAD_MISTAKES  # `compare` says what the learner's code raises
+
+
+def check_dead_units(answer) -> None:
+    """Checks the measured share of hidden units that ReLU silences for all inputs.
+
+    Raises:
+        Hint: it is not right yet.
+    """
+
+    def call(weight, bias, inputs):
+        layer = nn.Linear(weight.shape[1], weight.shape[0])
+        layer.weight.data.copy_(weight.detach())
+        layer.bias.data.copy_(bias.detach())
+        before = {name: p.clone() for name, p in layer.state_dict().items()}
+        found = answer(layer, inputs.detach())
+        text = "your code changes the layer that it measures."
+        hint(_unchanged(layer, before), text)
+        if isinstance(found, torch.Tensor) and found.numel() == 1:
+            return found.item()
+        return as_number(found)
+
+    rows = [[2.0, -1.0], [0.0, 1.0], [1.0, 1.0], [1.0, 0.0], [3.0, -1.0]]
+    shown = (
+        torch.tensor(rows),
+        torch.tensor([0.0, -5.0, -4.0, 0.0, -1.0]),
+        torch.tensor([[1.0, 2.0], [3.0, 1.0], [0.0, 4.0]]),
+    )
+    inputs = [shown]
+    for i, (axes, dim, size) in enumerate(
+        (((40,), 4, 16), ((3, 7), 5, 12), ((1,), 3, 8))
+    ):
+        weight, x = _random([(size, dim), (*axes, dim)], 90 + i)
+        inputs.append((weight, torch.linspace(-7.0, 3.0, size), x))
+    right = _of_hidden(_dead_share)
+    mistakes = _on_all(call, inputs)
+    compare(call, right, inputs, mistakes, gradient=False)
+    # All dead, and none.
+    ends = [
+        (torch.zeros(3, 2), torch.full((3,), b), torch.ones(4, 2)) for b in (-1.0, 1.0)
+    ]
+    compare(call, right, ends, DEAD_MISTAKES, gradient=False)
+    passed("dead units, counted over all inputs")
