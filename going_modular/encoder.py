@@ -13,8 +13,8 @@ class DropPath(nn.Module):
     """Drops a residual branch for whole images in training (arXiv 1603.09382).
 
     Args:
-        rate: share of the images whose branch becomes zero, in [0, 1); the others'
-            are scaled up, so that the expectation stays.
+        rate: probability that the branch of an image is dropped, in [0, 1); the kept
+            branches are divided by 1 - rate, so that the expectation stays.
 
     Shape:
         branch (batch, ...) -> the same.
@@ -32,8 +32,8 @@ class DropPath(nn.Module):
     def forward(self, branch: torch.Tensor) -> torch.Tensor:
         if not self.training or self.rate == 0:
             return branch
-        one_an_image = (branch.shape[0],) + (1,) * (branch.ndim - 1)
-        keep = branch.new_empty(one_an_image).bernoulli_(1 - self.rate)
+        per_image = (branch.shape[0],) + (1,) * (branch.ndim - 1)
+        keep = branch.new_empty(per_image).bernoulli_(1 - self.rate)
         return branch * (keep / (1 - self.rate))
 
     def extra_repr(self) -> str:
@@ -44,19 +44,20 @@ class TransformerEncoderBlock(nn.Module):
     """One layer of the encoder: Equations 2 and 3, with their residual connections.
 
     Args:
-        embedding_dim: D, numbers in a token.
+        embedding_dim: D, dimensions of a token.
         num_heads: k, a divisor of D.
         mlp_size: width of the MLP's hidden layer.
-        mlp_dropout: after every dense layer but qkv (Appendix B.1), in [0, 1].
-        attn_dropout: share of attention weights set to zero in training, in [0, 1).
-        drop_path: share of images that skip a branch in training, in [0, 1).
+        mlp_dropout: dropout probability after every dense layer but qkv (Appendix
+            B.1), in [0, 1].
+        attn_dropout: dropout probability of the attention weights, in [0, 1).
+        drop_path: probability that an image skips a branch in training, in [0, 1).
 
     Shape:
         tokens (batch, num_tokens, embedding_dim) -> the same; mask as for
         `MultiheadSelfAttention`, True = may attend.
 
     Raises:
-        ValueError: sizes or shares that do not fit.
+        ValueError: sizes that do not fit, or probabilities outside their range.
     """
 
     def __init__(

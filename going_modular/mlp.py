@@ -7,14 +7,14 @@ from torch import nn
 
 
 class MLPBlock(nn.Module):
-    """LayerNorm and MLP: the first summand of Equation 3, MLP(LN(z')).
+    """LayerNorm and MLP: the MLP branch of Equation 3, MLP(LN(z')).
 
     The residual connection belongs to the encoder block.
 
     Args:
-        embedding_dim: D, numbers in a token.
+        embedding_dim: D, dimensions of a token.
         mlp_size: width of the hidden layer, 4 D in Table 1.
-        dropout: share set to zero in training, after both layers (Appendix B.1).
+        dropout: dropout probability after both dense layers (Appendix B.1).
 
     Shape:
         tokens (batch, num_tokens, embedding_dim), or other leading axes -> the same.
@@ -48,6 +48,6 @@ class MLPBlock(nn.Module):
         dim = self.mlp[0].in_features
         if tokens.shape[-1] != dim:
             raise ValueError(
-                f"tokens must have {dim} numbers each, got {tuple(tokens.shape)}"
+                f"tokens must have {dim} dimensions each, got {tuple(tokens.shape)}"
             )
         return self.mlp(self.layer_norm(tokens))

@@ -13,7 +13,7 @@ from going_modular.self_attention import check_mask, scaled_dot_product_attentio
 
 
 def check_tokens(tokens: torch.Tensor, embedding_dim: int) -> None:
-    """Refuses tokens that are not (batch, num_tokens, embedding_dim).
+    """Validates the shape (batch, num_tokens, embedding_dim).
 
     Raises:
         ValueError: names the shape that was given, and what is expected.
@@ -29,9 +29,9 @@ class MultiheadSelfAttention(nn.Module):
     """Attends in several heads side by side: MSA(z), Equations 5 to 8 of Appendix A.
 
     Args:
-        embedding_dim: D, numbers in a token.
-        num_heads: k, a divisor of D; a head works on D / k numbers.
-        attn_dropout: share of attention weights set to zero in training, in [0, 1).
+        embedding_dim: D, dimensions of a token.
+        num_heads: k, a divisor of D; each head has D_h = D / k dimensions.
+        attn_dropout: dropout probability of the attention weights, in [0, 1).
 
     Shape:
         tokens (batch, num_tokens, embedding_dim) -> the same.
@@ -103,9 +103,9 @@ def record_attention(model: nn.Module) -> Iterator[list[torch.Tensor]]:
     """Collects the attention weights of each `MultiheadSelfAttention` that runs.
 
     `with record_attention(vit) as maps: vit(images)` gives one tensor (batch,
-    num_heads, num_tokens, num_tokens) a layer, in the order in which they ran, without
-    gradient. Weights are computed explicitly meanwhile: slower, with more memory. Of
-    two recordings of one model, the inner one gets the maps.
+    num_heads, num_tokens, num_tokens) per layer, detached, in the order of the forward
+    pass. Meanwhile the fused kernel is not used: slower, with more memory. Of two
+    nested recordings of one model, the inner one gets the maps.
 
     Raises:
         ValueError: `model` holds no such layer.
@@ -125,15 +125,15 @@ def record_attention(model: nn.Module) -> Iterator[list[torch.Tensor]]:
 
 
 class MultiheadSelfAttentionBlock(nn.Module):
-    """LayerNorm and MSA: the first summand of Equation 2, MSA(LN(z)).
+    """LayerNorm and MSA: the attention branch of Equation 2, MSA(LN(z)).
 
     The residual connection belongs to the encoder block.
 
     Args:
-        embedding_dim: D, numbers in a token.
+        embedding_dim: D, dimensions of a token.
         num_heads: k, a divisor of D.
-        attn_dropout: share of attention weights set to zero in training.
-        dropout: share of the output set to zero in training (Appendix B.1).
+        attn_dropout: dropout probability of the attention weights, in [0, 1).
+        dropout: dropout probability of the output (Appendix B.1).
 
     Shape:
         as `MultiheadSelfAttention`.

@@ -14,7 +14,7 @@ class PatchEmbedding(nn.Module):
     Args:
         in_channels: C, channels of the images.
         patch_size: P, pixels of a patch's side.
-        embedding_dim: D, numbers in a vector.
+        embedding_dim: D, dimensions of a patch embedding.
 
     Shape:
         images (batch, in_channels, height, width), floating point
@@ -56,6 +56,6 @@ class PatchEmbedding(nn.Module):
                 f"images must be floating point, got {images.dtype}; "
                 "scale 0 … 255 to 0 … 1 first"
             )
-        grid_size(*images.shape[2:], self.patch_size)  # refuses sides that do not fit
+        grid_size(*images.shape[2:], self.patch_size)  # raises if the sides do not fit
         maps = self.patcher(images)  # (batch, embedding_dim, rows, columns)
         return maps.flatten(2).transpose(1, 2)  # (batch, num_patches, embedding_dim)

@@ -14,7 +14,7 @@ Grid = tuple[int, int]  # patches (down, across)
 
 
 def sinusoidal_1d(positions: torch.Tensor, embedding_dim: int) -> torch.Tensor:
-    """Encodes numbers by sines and cosines (Vaswani et al., 2017, section 3.5).
+    """Encodes positions by sines and cosines (Vaswani et al., 2017, section 3.5).
 
     Shape:
         positions (n,) -> (n, embedding_dim): sines and cosines in turn, fast to slow.
@@ -33,7 +33,7 @@ def sinusoidal_1d(positions: torch.Tensor, embedding_dim: int) -> torch.Tensor:
 
 
 def sinusoidal_2d(grid: Grid, embedding_dim: int) -> torch.Tensor:
-    """Encodes row and column, half of D each: D.4's 2-D split, with sines for tables.
+    """Encodes row and column in half of D each: the 2-D split of Appendix D.4.
 
     Shape:
         grid (rows, columns) -> (rows * columns, embedding_dim), in reading order.
@@ -56,9 +56,9 @@ class PositionEmbedding(nn.Module):
 
     Args:
         grid: patches (down, across).
-        embedding_dim: D, numbers in a token.
+        embedding_dim: D, dimensions of a token.
         kind: one of `POSITION_KINDS`; the paper's choice is "learned" (Table 8).
-        num_prefix_tokens: tokens in front of the patches, 1 with a class token.
+        num_prefix_tokens: tokens before the patches, 1 with a class token.
 
     Shape:
         tokens (batch, num_prefix_tokens + num_patches, embedding_dim) -> the same.
@@ -108,7 +108,7 @@ class PositionEmbedding(nn.Module):
 def interpolate_position_embedding(
     weight: torch.Tensor, old_grid: Grid, new_grid: Grid, num_prefix_tokens: int = 1
 ) -> torch.Tensor:
-    """Resizes learned positions to another grid, in 2-D (section 3.2).
+    """Interpolates learned positions to another grid, in 2-D (section 3.2).
 
     Args:
         weight: (1, num_prefix_tokens + old rows * old columns, embedding_dim).
@@ -148,10 +148,10 @@ class ViTEmbedding(nn.Module):
         img_size: pixels of a square, or (height, width).
         in_channels: C, channels of the images.
         patch_size: P, pixels of a patch's side.
-        embedding_dim: D, numbers in a token.
-        embedding_dropout: share of numbers set to zero in training, in [0, 1).
+        embedding_dim: D, dimensions of a token.
+        embedding_dropout: dropout probability, in [0, 1).
         position: one of `POSITION_KINDS`.
-        class_token: whether x_class leads the sequence.
+        class_token: whether x_class is prepended.
 
     Shape:
         images (batch, in_channels, height, width)

@@ -43,12 +43,12 @@ def count_parameters(
     """Counts the parameters of a ViT from its sizes alone (Equations 1 to 4).
 
     Args:
-        variant: the sizes.
+        variant: the sizes of the model.
         num_classes: outputs of the linear head, at least 1.
         in_channels: 3 for RGB, at least 1.
 
     Returns:
-        The number for each part; their sum is the whole model.
+        The number of parameters per part; their sum is that of the model.
 
     Raises:
         ValueError: fewer than one class or channel.
@@ -61,7 +61,7 @@ def count_parameters(
     d, mlp = variant.embedding_dim, variant.mlp_size
     attention = 4 * d * d + 4 * d
     dense = 2 * d * mlp + mlp + d
-    block = attention + dense + 4 * d  # two LayerNorms with a gain and a bias each
+    block = attention + dense + 4 * d  # two LayerNorms, weight and bias each
     return {
         "patch embedding": variant.patch_size**2 * in_channels * d + d,
         "class token": d,
@@ -78,7 +78,7 @@ class TrainingRecipe:
 
     models: tuple[str, ...]
     dataset: str
-    epochs: tuple[int, ...]  # two numbers: two runs
+    epochs: tuple[int, ...]  # two values: two runs
     base_lr: float
     lr_decay: str  # "linear" or "cosine", after the warm-up
     weight_decay: float
