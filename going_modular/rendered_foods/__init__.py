@@ -32,7 +32,7 @@ DISHES = {
 
 
 def lamp(rng: Rng) -> tuple[np.ndarray, tuple, float]:
-    """Direction (x, y, z) and colour of the light, and the share from all sides."""
+    """Direction (x, y, z) and colour of the light, and the ambient intensity."""
     angle, high = rng.uniform(-pi, pi), rng.uniform(0.5, 1.05)
     light = cos(angle) * cos(high), sin(angle) * cos(high), sin(high)
     warm = pick(rng, (1.0, 0.97, 0.92), (1.0, 0.92, 0.80), (0.95, 0.98, 1.0))
@@ -91,7 +91,7 @@ def draw_two_foods(first: str, second: str, seed: int, size: int = 224) -> np.nd
 
 
 def check(food: str, seed: int, size: int) -> None:
-    """Raise ValueError for arguments that no picture can be drawn from."""
+    """Validate the arguments of an image; raises ValueError."""
     if food not in DISHES:
         raise ValueError(f"food is {food!r}, expected one of {', '.join(DISHES)}")
     if seed < 0:
@@ -100,8 +100,8 @@ def check(food: str, seed: int, size: int) -> None:
         raise ValueError(f"size is {size}, expected 32 pixels or more")
 
 
-def picture_seed(seed: int, split: str, food: str, number: int) -> int:
-    """The seed of one picture of a set: it depends on nothing drawn before."""
+def image_seed(seed: int, split: str, food: str, number: int) -> int:
+    """The seed of one image of a dataset: independent of what was drawn before."""
     key = [seed, ("train", "test").index(split), CLASS_NAMES.index(food), number]
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
 
@@ -114,7 +114,7 @@ def draw_food_set(
     size: int = 224,
     quality: int = 82,
 ) -> Path:
-    """Write a data set in ImageFolder layout, `train/pizza/000.jpg` and so on.
+    """Write a dataset in ImageFolder layout, `train/pizza/000.jpg` and so on.
 
     The folder appears only when it is complete. Raises ValueError for negative
     counts, a size below 32, or a `folder` that exists and is not empty.
@@ -133,7 +133,7 @@ def draw_food_set(
         for split, food in product(counts, CLASS_NAMES):
             (drawn / split / food).mkdir(parents=True)
             for number in range(counts[split]):
-                pixels = draw_food(food, picture_seed(seed, split, food, number), size)
+                pixels = draw_food(food, image_seed(seed, split, food, number), size)
                 path = drawn / split / food / f"{number:03d}.jpg"
                 Image.fromarray(pixels).save(path, quality=quality, optimize=True)
         if folder.exists():

@@ -70,7 +70,7 @@ def shade(canvas: Canvas, light, warm=(1.0, 0.97, 0.92), ambient=0.42) -> np.nda
 
 
 def develop(image: np.ndarray, rng: Rng, size: int) -> np.ndarray:
-    """Linear light (3, H, W) to an 8-bit picture (size, size, 3), as a camera would."""
+    """Linear light (3, H, W) to an 8-bit image (size, size, 3), as a camera would."""
     side = image.shape[1]
     axis = np.linspace(-1, 1, side, dtype=np.float32)
     angle, fall = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.25)
@@ -91,6 +91,6 @@ def develop(image: np.ndarray, rng: Rng, size: int) -> np.ndarray:
     axis = np.linspace(-1, 1, size, dtype=np.float32)
     focus = np.abs(axis - rng.uniform(-0.3, 0.3))[:, None] - rng.uniform(0.35, 0.7)
     sharp, soft = np.asarray(frame, np.float32), np.asarray(soft, np.float32)
-    picture = sharp + (soft - sharp) * np.clip(1.5 * focus, 0, 1)[..., None]
+    blended = sharp + (soft - sharp) * np.clip(1.5 * focus, 0, 1)[..., None]
     grain = rng.normal(0, rng.uniform(0.8, 2.2), (size, size, 1))
-    return np.clip(picture + grain, 0, 255).round().astype(np.uint8)
+    return np.clip(blended + grain, 0, 255).round().astype(np.uint8)

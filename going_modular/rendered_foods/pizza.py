@@ -25,7 +25,7 @@ from going_modular.rendered_foods.toppings import RECIPES, TOPPINGS
 BAKED = as_colour((0.78, 0.62, 0.45))
 
 
-def dough(patch: Patch, rng: Rng, edge, crust, rim: float, cheese_share: float):
+def dough(patch: Patch, rng: Rng, edge, crust, rim: float, coverage: float):
     """Colour and relief of a baked pizza without toppings, from its edge inwards."""
     large, mid = patch.noise(rng, 1.3), patch.noise(rng, 0.5)
     inner = edge + rim + 0.05 * (large - 0.5)  # below zero: inside the crust's ring
@@ -36,7 +36,7 @@ def dough(patch: Patch, rng: Rng, edge, crust, rim: float, cheese_share: float):
     paint = mix(paint, (0.16, 0.09, 0.05), scorch)
     sauce = tint(rng, pick(rng, "a92a16", "b8371c", "98230f"))
     paint = mix(paint, mix(sauce, sauce * 0.6, mid), step(0.012, -0.012, inner))
-    ragged = step(cheese_share + 0.07, cheese_share - 0.07, patch.noise(rng, 0.9))
+    ragged = step(coverage + 0.07, coverage - 0.07, patch.noise(rng, 0.9))
     melt = ragged * step(-0.015, -0.06, inner)
     cheese = tint(rng, pick(rng, "f0d38c", "f3dfae", "e9c46a"), 0.03)
     brown = step(0.62, 0.95, patch.noise(rng, 0.45)) * rng.uniform(0.3, 0.8)

@@ -13,11 +13,11 @@ TILE = 1024  # samples a side of a noise tile
 
 @lru_cache(maxsize=8)
 def noise_tile(seed: int = 0, octaves: int = 7, gain: float = 0.6) -> np.ndarray:
-    """Seamless noise, (1024, 1024) in 0..1; a share t of it lies below t.
+    """Seamless noise, (1024, 1024) in 0..1; a fraction t of it lies below t.
 
     Each octave has twice the detail of the one before and `gain` times its weight.
     """
-    rng = np.random.default_rng([2020, seed])  # its own seed: the same for all pictures
+    rng = np.random.default_rng([2020, seed])  # its own seed: the same for all images
     total = np.zeros((TILE, TILE), np.float32)
     for octave in range(octaves):
         cells = 4 << octave
@@ -52,7 +52,7 @@ def grain_tile(seed: int = 0, grains: int = 2600) -> np.ndarray:
 
 
 Rng = np.random.Generator
-FOCAL = 4.0  # focal length in half picture widths: a narrow lens, little distortion
+FOCAL = 4.0  # focal length in half image widths: a narrow lens, little distortion
 
 
 def step(low: float, high: float, values: np.ndarray) -> np.ndarray:
@@ -67,10 +67,10 @@ def as_colour(rgb) -> np.ndarray:
     return rgb[:, None, None] if rgb.ndim == 1 else rgb
 
 
-def mix(first, second, share: np.ndarray) -> np.ndarray:
-    """Blend two colours, (3, 1, 1) or (3, h, w), by a map (h, w) of the second."""
+def mix(first, second, alpha: np.ndarray) -> np.ndarray:
+    """Blend two colours, (3, 1, 1) or (3, h, w), by the alpha (h, w) of the second."""
     first = as_colour(first)
-    return first + (as_colour(second) - first) * np.asarray(share, np.float32)
+    return first + (as_colour(second) - first) * np.asarray(alpha, np.float32)
 
 
 def tint(rng: Rng, code: str, spread: float = 0.04) -> np.ndarray:
@@ -171,7 +171,7 @@ class Patch:
 class Canvas:
     """Albedo, height and gloss of all that is in view, and the camera above it.
 
-    The table is the plane z = 0 in world units; the picture is 2 / zoom of them wide.
+    The table is the plane z = 0 in world units; the image is 2 / zoom of them wide.
     """
 
     def __init__(self, size: int, tilt: float = 0.0, zoom: float = 1.0, centre=(0, 0)):
@@ -202,9 +202,9 @@ class Canvas:
             [row - reach, col - reach, row + reach, col + reach], 0, self.samples
         ).astype(int)
         window = slice(top, bottom), slice(left, right)
-        share = lift / self.eye[2]  # a raised point hides a table point further away
-        px = self.x[window] * (1 - share) + self.eye[0] * share - x
-        py = self.y[window] * (1 - share) + self.eye[1] * share - y
+        raised = lift / self.eye[2]  # a raised point hides a table point further away
+        px = self.x[window] * (1 - raised) + self.eye[0] * raised - x
+        py = self.y[window] * (1 - raised) + self.eye[1] * raised - y
         c, s = cos(turn), sin(turn)
         local = c * px + s * py, c * py - s * px
         return Patch(self, (x, y), turn, lift, window, *local, 1 / scale)

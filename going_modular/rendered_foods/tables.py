@@ -55,8 +55,8 @@ def wood(patch: Patch, rng: Rng, base) -> np.ndarray:
     bend = patch.noise(rng, 2.5, 5) * 5 + patch.y * rng.uniform(5, 9)
     rings = 0.5 + 0.5 * np.sin(2 * pi * bend)
     fibre, stain = patch.noise(rng, 0.7, 9), patch.noise(rng, 3.0, 2)
-    share = 0.42 * rings**3 + 0.5 * (1 - fibre) ** 2 + 0.25 * stain
-    return mix(base, base * 0.55, np.clip(share, 0, 1))
+    dark = 0.42 * rings**3 + 0.5 * (1 - fibre) ** 2 + 0.25 * stain
+    return mix(base, base * 0.55, np.clip(dark, 0, 1))
 
 
 # Tables: each returns colour, relief and gloss of everything in view.
@@ -95,9 +95,9 @@ def cloth(patch: Patch, rng: Rng):
     codes = "b23a3a", "3d6a8f", "4d7a4a", "a98f6c", "5a5a62", "c98d2e"
     ink, period = tint(rng, pick(rng, *codes)), rng.uniform(0.12, 0.34)
     along, across = (step(-0.08, 0.08, np.sin(2 * pi * a / period)) for a in (x, y))
-    share = pick(rng, 0.45 * (along + across), 0.8 * along, 0 * x, 0 * x + 0.85)
+    alpha = pick(rng, 0.45 * (along + across), 0.8 * along, 0 * x, 0 * x + 0.85)
     thread = 0.5 + 0.5 * np.sin(x * 150) * np.sin(y * 150)
-    paint = mix(base, ink, share) * (0.9 + 0.1 * thread)
+    paint = mix(base, ink, alpha) * (0.9 + 0.1 * thread)
     return paint, 0.10 * patch.noise(rng, 5.0, 3) + 0.002 * thread, 0.02
 
 

@@ -14,7 +14,7 @@ from going_modular.rendered_foods import (
     draw_food,
     draw_food_set,
     draw_two_foods,
-    picture_seed,
+    image_seed,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,7 +86,7 @@ def test_two_foods():
 
 def test_seeds_of_a_set_are_all_different():
     keys = list(product((42, 43), ("train", "test"), CLASS_NAMES, range(75)))
-    assert len({picture_seed(*key) for key in keys}) == len(keys)
+    assert len({image_seed(*key) for key in keys}) == len(keys)
 
 
 def test_more_pictures_keep_the_first(tmp_path):
@@ -176,7 +176,7 @@ def test_the_committed_set_is_complete():
 @pytest.mark.parametrize("food", CLASS_NAMES)
 def test_the_committed_set_is_what_the_code_draws(food):
     for split, number in (("train", 0), ("train", 74), ("test", 7)):
-        fresh = draw_food(food, picture_seed(42, split, food, number))
+        fresh = draw_food(food, image_seed(42, split, food, number))
         encoded = io.BytesIO()
         Image.fromarray(fresh).save(encoded, "JPEG", quality=82)
         loss = np.abs(np.asarray(Image.open(encoded), np.float32) - fresh).mean()
