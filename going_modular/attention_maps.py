@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 
 def _check(maps: torch.Tensor, grid: tuple[int, int], class_token: bool) -> None:
-    """Refuses weights that are not (batch, heads, tokens, tokens) for the grid."""
+    """Validates the shape (batch, heads, tokens, tokens) for the grid."""
     tokens = grid[0] * grid[1] + class_token
     if maps.ndim != 4 or tuple(maps.shape[2:]) != (tokens, tokens):
         raise ValueError(
@@ -17,7 +17,7 @@ def _check(maps: torch.Tensor, grid: tuple[int, int], class_token: bool) -> None
 
 
 def class_token_map(weights: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    """Lays what the class token attends to back on the grid of patches.
+    """Reshapes the attention weights of the class token to the grid of patches.
 
     Args:
         weights: (batch, heads, tokens, tokens) of one layer, or a rollout.
@@ -25,7 +25,7 @@ def class_token_map(weights: torch.Tensor, grid: tuple[int, int]) -> torch.Tenso
 
     Returns:
         (batch, heads, rows, columns): row 0 of the weights, without the class token
-        itself. They do not sum to one: it keeps its share.
+        itself, so that they sum to less than one.
 
     Raises:
         ValueError: weights that do not fit the grid.
@@ -35,7 +35,7 @@ def class_token_map(weights: torch.Tensor, grid: tuple[int, int]) -> torch.Tenso
 
 
 def attention_overlay(image: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
-    """Darkens an image where little attention goes.
+    """Darkens an image where the attention weights are small.
 
     Args:
         image: (channels, height, width) in 0 … 1.
@@ -58,16 +58,17 @@ def attention_overlay(image: torch.Tensor, attention: torch.Tensor) -> torch.Ten
 
 
 def attention_rollout(maps: list[torch.Tensor], residual: float = 0.5) -> torch.Tensor:
-    """Multiplies the attention of all layers, heads averaged (Figure 6).
+    """Attention rollout: multiplies the weights of all layers (Figure 6, D.8).
 
     Args:
-        maps: one (batch, heads, tokens, tokens) a layer, first layer first.
-        residual: share of a token that takes the way around the attention; one half
-            in Abnar and Zuidema, arXiv 2005.00928, while Appendix D.8 names none.
+        maps: one (batch, heads, tokens, tokens) per layer, the first layer first;
+            heads are averaged.
+        residual: weight of the skip connection; one half in Abnar and Zuidema, arXiv
+            2005.00928, while Appendix D.8 names none.
 
     Returns:
         (batch, 1, tokens, tokens), rows sum to one: how much of each token of z_0 is
-        in each token of z_L, if attention and residuals were all that there is.
+        in each token of z_L, by attention and skip connections alone.
 
     Raises:
         ValueError: no maps, maps of different shapes, or a residual outside [0, 1).
@@ -91,13 +92,13 @@ def attention_distance(
     patch_size: int,
     class_token: bool = True,
 ) -> torch.Tensor:
-    """Measures how far a head looks: mean distance in pixels (Figure 7, right).
+    """Mean attention distance of each head, in pixels (Figure 7, right; D.7).
 
     Args:
         weights: (batch, heads, tokens, tokens) of one layer.
         grid: patches (down, across).
         patch_size: P, in pixels.
-        class_token: whether token 0 is one; it has no place and is left out.
+        class_token: whether token 0 is one; it has no position and is left out.
 
     Returns:
         (heads,): distance from a query patch to the patches it attends to, weighted by
@@ -108,7 +109,7 @@ def attention_distance(
     """
     _check(weights, grid, class_token)
     patches = weights[:, :, class_token:, class_token:]
-    patches = patches / patches.sum(dim=-1, keepdim=True)  # what goes to patches only
+    patches = patches / patches.sum(dim=-1, keepdim=True)  # of the patches alone
     rows, columns = torch.meshgrid(*map(torch.arange, grid), indexing="ij")
     places = torch.stack([rows, columns], dim=-1).flatten(0, 1).to(weights)
     distance = patch_size * torch.cdist(places, places)  # (num_patches, num_patches)
@@ -116,11 +117,11 @@ def attention_distance(
 
 
 def filter_components(weight: torch.Tensor, count: int = 28) -> torch.Tensor:
-    """Finds the principal components of the patch filters (Figure 7, left).
+    """Principal components of the patch embedding filters (Figure 7, left).
 
     Args:
         weight: (embedding_dim, channels, P, P), of `PatchEmbedding.patcher`.
-        count: components, the most important first.
+        count: components, the largest variance first.
 
     Returns:
         (count, channels, P, P), each scaled to 0 … 1 for drawing.
@@ -145,15 +146,16 @@ def filter_components(weight: torch.Tensor, count: int = 28) -> torch.Tensor:
 def position_similarity(
     weight: torch.Tensor, grid: tuple[int, int], num_prefix_tokens: int = 1
 ) -> torch.Tensor:
-    """Compares each position with all others by cosine similarity (Figure 7, centre).
+    """Cosine similarity of each position embedding with all others (Figure 7, centre).
 
     Args:
         weight: (1, num_prefix_tokens + rows * columns, embedding_dim).
         grid: patches (down, across).
-        num_prefix_tokens: leading rows that are no patches.
+        num_prefix_tokens: leading rows without a patch, 1 with a class token.
 
     Returns:
-        (rows, columns, rows, columns): [r, c] is the map of the patch at r, c.
+        (rows, columns, rows, columns): [r, c] is the similarity map of the patch at
+        r, c.
 
     Raises:
         ValueError: positions that do not fit the grid.

@@ -22,7 +22,7 @@ from going_modular.attention_maps import (
 from going_modular.checkpoint import load_checkpoint, shipped_checkpoint
 from going_modular.data_setup import create_transform
 from going_modular.multihead_attention import record_attention
-from going_modular.predictions import read_picture, top_k, transform_of
+from going_modular.predictions import read_image, top_k, transform_of
 from going_modular.vit import ViT
 from helper_functions import get_foodvision_mini
 
@@ -30,9 +30,9 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
 def list_sources(names: Iterable[str]) -> Iterator[str]:
-    """Yields files and addresses, and of folders all pictures in and below them.
+    """Yields files and URLs, and of folders all images in and below them.
 
-    Files without the ending of a picture are counted on stderr.
+    Files without the ending of an image are counted on stderr.
     """
     for name in names:
         if not Path(name).is_dir():
@@ -45,7 +45,7 @@ def list_sources(names: Iterable[str]) -> Iterator[str]:
             else:
                 others += 1
         if others:
-            print(f"{name}: {others} files that are no pictures", file=sys.stderr)
+            print(f"{name}: {others} files that are no images", file=sys.stderr)
 
 
 def predict_each(
@@ -55,43 +55,43 @@ def predict_each(
     batch_size: int = 32,
     device: torch.device | str = "cpu",
 ) -> Iterator[tuple[str, torch.Tensor | None, str]]:
-    """Predicts one picture after the other; no more than a batch is in memory.
+    """Predicts image by image; no more than a batch is in memory.
 
     Yields:
-        The source, probabilities (classes,) and ""; or, for a picture that cannot be
-        read, the source, None and what is wrong with it. None is left out.
+        The source, class probabilities (num_classes,) and ""; or, for an image that
+        cannot be read, the source, None and the error message. No source is skipped.
     """
     model.to(device).eval()
     sources = iter(sources)
     while names := list(islice(sources, batch_size)):
-        images, problems = {}, {}
+        images, errors = {}, {}
         for i, name in enumerate(names):
             try:
-                images[i] = transform(read_picture(name))
+                images[i] = transform(read_image(name))
             except ValueError as error:
-                problems[i] = str(error)
-        shares = {}
+                errors[i] = str(error)
+        probabilities = {}
         if images:
-            batch = torch.stack(list(images.values())).to(device)  # (pictures, 3, H, W)
+            batch = torch.stack(list(images.values())).to(device)  # (B, 3, H, W)
             with torch.inference_mode():
-                rows = model(batch).float().softmax(dim=1).cpu()  # (pictures, classes)
-            shares = dict(zip(images, rows, strict=True))
+                rows = model(batch).float().softmax(dim=1).cpu()  # (B, num_classes)
+            probabilities = dict(zip(images, rows, strict=True))
         for i, name in enumerate(names):
-            yield name, shares.get(i), problems.get(i, "")
+            yield name, probabilities.get(i), errors.get(i, "")
 
 
 def draw_attention(model: ViT, source: str, path: Path) -> None:
-    """Writes a picture beside what the model attends to, by rollout (Figure 6)."""
-    picture = read_picture(source)
-    image = transform_of(model, model.embedding.img_size)(picture)
+    """Writes an image beside its attention rollout (Figure 6)."""
+    original = read_image(source)
+    image = transform_of(model, model.embedding.img_size)(original)
     with record_attention(model) as maps, torch.no_grad():
         device = next(model.parameters()).device
         model(image[None].to(device))
     rollout = attention_rollout([weights.cpu() for weights in maps])
     attention = class_token_map(rollout, model.embedding.position_embedding.grid)[0, 0]
-    side = 4 * model.preprocessing["img_size"]  # the same cut, larger
+    side = 4 * model.preprocessing["img_size"]  # the same crop, larger
     keep = {"img_size": side, "crop_pct": model.preprocessing.get("crop_pct", 1.0)}
-    large = create_transform(**keep)(picture)  # (3, side, side)
+    large = create_transform(**keep)(original)  # (3, side, side)
     save_image(torch.cat([large, attention_overlay(large, attention)], dim=2), path)
 
 
@@ -99,21 +99,19 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m going_modular.predict",
-        description="Says what is on pictures.",
+        description="Predicts the classes of images.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add(
-        "sources", nargs="*", help="files, folders, addresses; none: some test pictures"
-    )
+    add("sources", nargs="*", help="files, folders, URLs; none: test images")
     add(
         "--checkpoint",
         help="of a run, or its folder; None: runs/train, or the course's",
     )
-    add("--top", type=int, default=3, help="classes named for each picture")
-    add("--json", action="store_true", help="one JSON object a line")
+    add("--top", type=int, default=3, help="most probable classes printed per image")
+    add("--json", action="store_true", help="one JSON object per line")
     add("--attention", type=Path, help="PNG to write; numbered if there are several")
-    add("--batch-size", type=int, default=32, help="pictures in memory together")
+    add("--batch-size", type=int, default=32, help="images per forward pass")
     add(
         "--device",
         default="cuda" if torch.cuda.is_available() else "cpu",
@@ -123,19 +121,19 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def _examples() -> list[str]:
-    """One test picture of each class."""
+    """Returns one test image per class."""
     folders = sorted((get_foodvision_mini() / "test").glob("[!.]*/"))
     return [str(min(folder.iterdir())) for folder in folders]
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints an answer for each picture and returns how many could not be read."""
+    """Prints a prediction per image and returns how many could not be read."""
     own = Path("runs/train/model.safetensors")
     chosen = args.checkpoint or (own if own.is_file() else shipped_checkpoint())
     if (chosen := Path(chosen)).is_dir():  # of a run
         chosen /= "model.safetensors"
-    model, about = load_checkpoint(chosen)
-    names = about["class_names"]
+    model, metadata = load_checkpoint(chosen)
+    names = metadata["class_names"]
     print(f"{chosen}: {len(names)} classes", file=sys.stderr)
     if not 1 <= args.top <= len(names) or args.batch_size < 1:
         raise ValueError(f"--top must be 1 to {len(names)}, --batch-size at least 1")
@@ -143,18 +141,18 @@ def run(args: argparse.Namespace) -> int:
     transform = transform_of(model, model.embedding.img_size)
     several = len(args.sources) != 1 or Path(args.sources[0]).is_dir()
     failed = seen = 0
-    answers = predict_each(model, sources, transform, args.batch_size, args.device)
-    for seen, (source, shares, problem) in enumerate(answers, start=1):
+    predictions = predict_each(model, sources, transform, args.batch_size, args.device)
+    for seen, (source, probabilities, error) in enumerate(predictions, start=1):
         line = {"source": source}
-        if problem:
+        if error:
             failed += 1
-            print(f"error: {problem}", file=sys.stderr)
-            line["error"] = problem
+            print(f"error: {error}", file=sys.stderr)
+            line["error"] = error
         else:
-            best = top_k(shares[None], names, args.top)[0]
-            line["classes"] = {name: round(share, 4) for name, share in best}
+            best = top_k(probabilities[None], names, args.top)[0]
+            line["classes"] = {name: round(value, 4) for name, value in best}
             if not args.json:
-                words = (f"{name} {share:.1%}" for name, share in best)
+                words = (f"{name} {value:.1%}" for name, value in best)
                 print(f"{source}: {', '.join(words)}", flush=True)
             if args.attention is not None:
                 path = args.attention
@@ -166,12 +164,12 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             print(json.dumps(line), flush=True)
     if not seen:
-        raise ValueError("no pictures found")
+        raise ValueError("no images found")
     return failed
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line; returns 0, or 1 if a picture could not be read."""
+    """Runs the command line; returns 0, or 1 if an image could not be read."""
     args = parse(arguments)
     try:
         return int(run(args) > 0)

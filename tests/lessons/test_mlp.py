@@ -218,5 +218,5 @@ def test_bad_input(arguments, message):
 
 
 def test_tokens_of_another_size_are_refused():
-    with pytest.raises(ValueError, match=r"8 numbers each, got \(2, 3, 9\)"):
+    with pytest.raises(ValueError, match=r"8 dimensions each, got \(2, 3, 9\)"):
         MLPBlock(8, 8)(torch.zeros(2, 3, 9))

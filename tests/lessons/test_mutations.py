@@ -12,7 +12,7 @@ from project_copy import copy_project, run_in_this_process
 # Stops at the first failure, and leaves out what takes long.
 FAST = ["-x", "-m", "not slow"]
 LAYER_NORM_OF_TOKENS = "self.layer_norm(tokens)"
-# The same gain and bias, with the mean over the tokens instead of over D.
+# The same weight and bias, with the mean over the tokens instead of over D.
 WRONG_AXIS = (
     "nn.functional.layer_norm(tokens.mT, tokens.shape[1:2], eps=1e-6).mT"
     " * self.layer_norm.weight + self.layer_norm.bias"
@@ -267,7 +267,7 @@ MISTAKES = {
             ),
             ("drop path in evaluation", "not self.training or self.rate", "self.rate"),
             (
-                "drop path keeps the share it should drop",
+                "drop path keeps what it should drop",
                 "bernoulli_(1 - self.rate)",
                 "bernoulli_(self.rate)",
             ),

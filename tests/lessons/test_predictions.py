@@ -21,7 +21,7 @@ from going_modular.predictions import (
     pred_and_plot_image,
     pred_and_plot_images,
     predict,
-    read_picture,
+    read_image,
     top_k,
     transform_of,
 )
@@ -126,7 +126,7 @@ KINDS = ["grey", "16-bit", "palette", "CMYK", "transparent", "rotated", "1 x 1",
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_picture(tmp_path, photo, model, kind):
     path, expected = stored(tmp_path, photo, kind)
-    assert np.array_equal(np.asarray(read_picture(path)), np.asarray(expected))
+    assert np.array_equal(np.asarray(read_image(path)), np.asarray(expected))
     expected.save(tmp_path / "plain.png")
     found = predict(model, [path, tmp_path / "plain.png"], (32, 32))
     assert torch.equal(found[0], found[1])
@@ -161,13 +161,13 @@ def test_a_picture_from_a_server(tmp_path, photo, model, server, monkeypatch):
     (tmp_path / "page.html").write_text("<p>no picture</p>")
     found = predict(model, [f"{server}/dinner.png"], (32, 32))
     assert torch.equal(found, predict(model, [tmp_path / "dinner.png"], (32, 32)))
-    with pytest.raises(ValueError, match="page.html holds no readable picture"):
-        read_picture(f"{server}/page.html")
+    with pytest.raises(ValueError, match="page.html holds no readable image"):
+        read_image(f"{server}/page.html")
     with pytest.raises(ValueError, match="nothing.png cannot be fetched: 404"):
-        read_picture(f"{server}/nothing.png")
+        read_image(f"{server}/nothing.png")
     monkeypatch.setattr(predictions, "TIMEOUT", 0.5)
     with pytest.raises(ValueError, match="127.0.0.1:9/x.png cannot be fetched"):
-        read_picture("http://127.0.0.1:9/x.png")
+        read_image("http://127.0.0.1:9/x.png")
 
 
 def test_which_transform_is_chosen(photo):
@@ -198,34 +198,34 @@ def test_a_model_of_torchvision_and_a_transform_of_ones_own(tmp_path, photo):
 
 
 def test_the_checkpoint_brings_its_transform(tmp_path, photo):
-    vit, about = load_checkpoint()
+    vit, metadata = load_checkpoint()
     replace_head(vit, 3)
     nn.init.normal_(vit.head.weight, std=0.5)
     photo.save(tmp_path / "a.png")
-    x = create_transform(**about["preprocessing"])(photo)
+    x = create_transform(**metadata["preprocessing"])(photo)
     with torch.no_grad():
         expected = vit(x[None]).softmax(dim=1)
     assert torch.allclose(predict(vit, [tmp_path / "a.png"]), expected)
 
 
 def test_top_k():
-    shares = torch.tensor([[0.2, 0.5, 0.3], [0.6, 0.1, 0.3]])
-    best = top_k(shares, NAMES, 2)
+    probabilities = torch.tensor([[0.2, 0.5, 0.3], [0.6, 0.1, 0.3]])
+    best = top_k(probabilities, NAMES, 2)
     assert [[name for name, _ in row] for row in best] == [
         ["steak", "sushi"],
         ["pizza", "sushi"],
     ]
     assert best[0][0][1] == pytest.approx(0.5)
     with pytest.raises(ValueError, match="3 classes, got 2 names"):
-        top_k(shares, NAMES[:2])
+        top_k(probabilities, NAMES[:2])
     for k in (0, 4):
         with pytest.raises(ValueError, match=f"k must be between 1 and 3, got {k}"):
-            top_k(shares, NAMES, k)
+            top_k(probabilities, NAMES, k)
 
 
 def test_no_pictures_and_no_batch(tmp_path, photo, model):
     photo.save(tmp_path / "a.png")
-    with pytest.raises(ValueError, match="at least one picture"):
+    with pytest.raises(ValueError, match="at least one image"):
         predict(model, [])
     with pytest.raises(ValueError, match="batch_size"):
         predict(model, [tmp_path / "a.png"], (32, 32), batch_size=0)
@@ -239,9 +239,9 @@ def test_titles_of_the_plots(tmp_path, photo, model, monkeypatch):
     monkeypatch.setattr(predictions, "show_images", lambda *a, **k: seen.append(a))
     pred_and_plot_images(model, NAMES, paths, (32, 32))
     pred_and_plot_image(model, NAMES, paths[1], (32, 32))
-    shares = predict(model, paths, (32, 32))
+    probabilities = predict(model, paths, (32, 32))
     expected = [
-        f"Pred: {NAMES[row.argmax()]} | Prob: {row.max():.3f}" for row in shares
+        f"Pred: {NAMES[row.argmax()]} | Prob: {row.max():.3f}" for row in probabilities
     ]
     (pictures, titles), (_, title) = seen
     assert titles == expected and title == expected[1:]

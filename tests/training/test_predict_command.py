@@ -54,7 +54,7 @@ def test_folders_are_listed_in_order_and_the_rest_is_counted(mixed, capsys):
         *("0.png", "2.png", "4.png", "6.png", "broken.jpg"),
         *("1.png", "3.png", "5.png", "cut.png"),
     ]
-    assert "2 files that are no pictures" in capsys.readouterr().err
+    assert "2 files that are no images" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 32])
@@ -183,7 +183,7 @@ def test_refused(tmp_path, capsys, options, message):
 
 def test_an_empty_folder(tmp_path, capsys):
     assert main([str(tmp_path)]) == 1
-    assert "no pictures found" in capsys.readouterr().err
+    assert "no images found" in capsys.readouterr().err
 
 
 def test_help_names_every_default(capsys, monkeypatch):
