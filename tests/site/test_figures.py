@@ -279,18 +279,18 @@ def test_patchify_shows_the_models_own_numbers(drawn) -> None:
 
 def test_the_hero_shows_attention_that_was_computed() -> None:
     found = hero.measure()
-    model, about = load_checkpoint()
-    image = load_image(hero.TEST / hero.DISH)
-    batch = create_transform(**about["preprocessing"])(image)[None]
+    model, metadata = load_checkpoint()
+    image = load_image(hero.TEST / hero.IMAGE)
+    batch = create_transform(**metadata["preprocessing"])(image)[None]
     with torch.no_grad(), record_attention(model) as maps:
         model(batch)
     rollout = torch.eye(65)
     for weights in maps:
         rollout = (weights[0].mean(dim=0) + torch.eye(65)) / 2 @ rollout
-    shares = rollout[0, 1:].reshape(8, 8).numpy()
-    np.testing.assert_allclose(found.shares, shares, atol=1e-5)
+    patches = rollout[0, 1:].reshape(8, 8).numpy()
+    np.testing.assert_allclose(found.rollout, patches, atol=1e-5)
     assert found.heights.min() == 0 and found.heights.max() == 1
-    top = np.sort(shares.ravel())[-8:].sum() / shares.sum()
+    top = np.sort(patches.ravel())[-8:].sum() / patches.sum()
     assert f"give {top:.0%}" in found.caption()
     assert "all 6 layers, 3 heads" in found.caption()
 
@@ -348,6 +348,6 @@ def test_the_readme_shows_the_figures_with_their_alt_texts_and_numbers() -> None
         hero.measure().caption(),
     ).groups()
     assert (
-        f"8 highest patches give {top} %, where equal shares would give {equal} %"
+        f"8 highest patches give {top} %, where equal weights would give {equal} %"
         in text
     )

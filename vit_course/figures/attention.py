@@ -1,4 +1,4 @@
-"""Attention of four tokens, step by step, with the numbers that the course computes."""
+"""Attention of four tokens, step by step, with the values that the course computes."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -17,13 +17,14 @@ _CELL = (48, 30)
 
 @dataclass
 class Example:
-    """One head at work; each is (4, 3) or (4, 4), as numbers of a matrix.
+    """One attention head, step by step.
 
     Attributes:
-        query, key, value: (4, 3), rounded to tenths, so that one can check by hand.
+        query, key, value: (4, 3), rounded to tenths, so that they can be checked by
+            hand.
         scores: query @ key^T, (4, 4).
         scaled: scores / sqrt(3).
-        weights, output: of the course's `scaled_dot_product_attention`.
+        weights, output: (4, 4) and (4, 3), by `scaled_dot_product_attention`.
     """
 
     query: np.ndarray
@@ -37,7 +38,7 @@ class Example:
 
 @cache
 def measure() -> Example:
-    """Draws q, k and v from the seed and lets the course's function attend."""
+    """Computes attention for random q, k and v of the seed."""
     generator = torch.Generator().manual_seed(SEED)
     draw = torch.randn(3, TOKENS, SIZE, generator=generator, dtype=torch.float64)
     query, key, value = draw.round(decimals=1).unbind()
@@ -49,32 +50,32 @@ def measure() -> Example:
 
 
 def _matrix(
-    canvas: Canvas, numbers, left, top, form="{:.2f}", framed: bool = True
+    canvas: Canvas, values, left, top, form="{:.2f}", framed: bool = True
 ) -> float:
     """Draws a matrix with numbered rows, and returns where it ends on the right."""
     width, height = _CELL
-    canvas.matrix(numbers, left, top, _CELL, _PART, form)
+    canvas.matrix(values, left, top, _CELL, _PART, form)
     for row in range(TOKENS):
         middle = top - (row + 0.5) * height
         canvas.text(left - 11, middle, f"{row + 1}", _PART, weight="bold")
-    right = left + width * numbers.shape[1]
+    right = left + width * values.shape[1]
     if framed:
         canvas.mark((left, top - (FOLLOWED + 1) * height, right - left, height))
     return right
 
 
-def _asked(canvas: Canvas, left: float, top: float) -> None:
+def _number_columns(canvas: Canvas, left: float, top: float) -> None:
     """Numbers the columns of a matrix of tokens by tokens."""
     for column in range(TOKENS):
         x = left + (column + 0.5) * _CELL[0]
         canvas.text(x, top + 11, f"{column + 1}", _PART, weight="bold")
 
 
-def _in_words(found: Example) -> tuple[str, str]:
+def _as_sum(found: Example) -> tuple[str, str]:
     """Returns the framed row of the last step as a sum, and its result."""
-    shares = found.weights[FOLLOWED]
-    terms = [rf"{share:.2f}\,v_{i}" for i, share in enumerate(shares, start=1)]
-    result = ",\\ ".join(f"{{{number:.2f}}}" for number in found.output[FOLLOWED])
+    weights = found.weights[FOLLOWED]
+    terms = [rf"{weight:.2f}\,v_{i}" for i, weight in enumerate(weights, start=1)]
+    result = ",\\ ".join(f"{{{value:.2f}}}" for value in found.output[FOLLOWED])
     return " + ".join(terms), result
 
 
@@ -84,31 +85,31 @@ def draw_attention(dark: bool = False) -> Canvas:
     top, title = 404, 454
     canvas.step(20, title, 1, _PART, f"{TOKENS} tokens: query, key, value")
     left = 40
-    for name, numbers in (("q", found.query), ("k", found.key), ("v", found.value)):
+    for name, values in (("q", found.query), ("k", found.key), ("v", found.value)):
         middle = left + SIZE * _CELL[0] / 2
         canvas.text(middle, top + 14, rf"$\mathbf{{{name}}}$", size=13)
-        left = 28 + _matrix(canvas, numbers, left, top, "{:.1f}", framed=name == "q")
+        left = 28 + _matrix(canvas, values, left, top, "{:.1f}", framed=name == "q")
     canvas.way((left - 20, top - 60), (left + 8, top - 60))
     canvas.step(560, title, 2, _PART, r"scores  $\mathbf{q}\,\mathbf{k}^\top$")
     _matrix(canvas, found.scores, 582, top)
-    _asked(canvas, 582, top)
+    _number_columns(canvas, 582, top)
     canvas.way((678, top - 128), (678, top - 145), (136, top - 145), (136, top - 168))
 
     top, title = 168, 218
     canvas.step(20, title, 3, _PART, r"divided by  $\sqrt{D_h}$" + f" = √{SIZE}")
     _matrix(canvas, found.scaled, 40, top)
-    _asked(canvas, 40, top)
+    _number_columns(canvas, 40, top)
     canvas.way((240, top - 60), (268, top - 60))
     canvas.step(276, title, 4, _PART, "softmax: rows sum to one")
     right = _matrix(canvas, found.weights, 296, top)
-    _asked(canvas, 296, top)
+    _number_columns(canvas, 296, top)
     for row, total in enumerate(found.weights.sum(axis=1)):
         middle = top - (row + 0.5) * _CELL[1]
         canvas.text(right + 8, middle, f"= {total:.2f}", ha="left")
     canvas.way((right + 64, top - 60), (right + 100, top - 60))
     canvas.step(606, title, 5, _PART, "times v")
     _matrix(canvas, found.output, 628, top)
-    terms, result = _in_words(found)
+    terms, result = _as_sum(found)
     canvas.text(20, 18, rf"token {FOLLOWED + 1}:  ${terms}\ =\ ({result})$", ha="left")
-    canvas.text(780, 18, "rows ask, columns are asked", ha="right")
+    canvas.text(780, 18, "rows: queries, columns: keys", ha="right")
     return canvas

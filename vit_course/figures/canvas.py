@@ -14,7 +14,7 @@ from vit_course.figures.model import Pen
 
 # No random names, letters as outlines, no date and no version: always the same bytes.
 SETTINGS = {"svg.hashsalt": "vision transformer", "svg.fonttype": "path"}
-SETTINGS |= {"image.composite_image": False}  # a picture keeps its own few pixels
+SETTINGS |= {"image.composite_image": False}  # an image keeps its own few pixels
 # GitHub's pages, the site's dark page, and the paper of the figures themselves.
 PAGES = {"light": ("#FFFFFF",), "dark": ("#0D1117", "#121212", "#111418")}
 READABLE = 4.5  # WCAG 2, level AA, for text of any size
@@ -57,7 +57,7 @@ class Canvas(Pen):
         self.frame()
 
     def frame(self) -> None:
-        """Fits the axes to the page again: each picture drawn stretches them."""
+        """Fits the axes to the page again: each image drawn stretches them."""
         self.axes.set(xlim=(0, self.width), ylim=(0, self.height), aspect="auto")
         self.axes.set_axis_off()
 
@@ -66,8 +66,8 @@ class Canvas(Pen):
         pages = [to_rgb(page) for page in PAGES["dark" if self.dark else "light"]]
         pages.append(self.blend(self.colours[name], 0.2))  # inside its own box
         ink = self.colours["ink"]
-        for share in np.linspace(0, 1, 51):
-            colour = (1 - share) * self.colours[name] + share * ink
+        for mixed in np.linspace(0, 1, 51):
+            colour = (1 - mixed) * self.colours[name] + mixed * ink
             if min(contrast(colour, np.array(page)) for page in pages) > 4.6:
                 break
         return colour
@@ -111,7 +111,7 @@ class Canvas(Pen):
 
     def mark(self, box, width: float = 2) -> None:
         """Draws a frame around what the eye should follow."""
-        for colour, halo in (("paper", 2.4), ("ink", 0)):  # seen on any picture
+        for colour, halo in (("paper", 2.4), ("ink", 0)):  # seen on any image
             edge = self.colours[colour]
             self.outline(box, 1.5, fc="none", ec=edge, lw=width + halo)
 
@@ -127,29 +127,29 @@ class Canvas(Pen):
 
     def matrix(
         self,
-        numbers: np.ndarray,
+        values: np.ndarray,
         left: float,
         top: float,
         cell: tuple[float, float],
         colour: str,
         form: str = "{:.1f}",
     ) -> None:
-        """Draws a matrix as cells, the more of the colour the larger the number.
+        """Draws a matrix as cells, the more of the colour the larger the value.
 
         Args:
-            numbers: (rows, columns).
+            values: (rows, columns).
             left: of the first cell.
             top: of the first cell.
             cell: width and height of each.
             colour: of the palette.
-            form: how a number is written.
+            form: format of a value.
         """
         width, height = cell
-        low, high = min(numbers.min(), 0), numbers.max()
-        for (row, column), number in np.ndenumerate(numbers):
-            share = 0.06 + 0.94 * (number - low) / (high - low)
-            face = self.blend(self.colours[colour], share)
-            label = form.format(number)
+        low, high = min(values.min(), 0), values.max()
+        for (row, column), value in np.ndenumerate(values):
+            strength = 0.06 + 0.94 * (value - low) / (high - low)
+            face = self.blend(self.colours[colour], strength)
+            label = form.format(value)
             if float(label) == 0:  # no minus before a zero
                 label = form.format(0.0)
             box = (left + column * width, top - (row + 1) * height, width, height)
@@ -158,8 +158,8 @@ class Canvas(Pen):
     def save(self, path: Path, title: str) -> Path:
         """Writes the figure as SVG, the same bytes each time."""
         self.frame()
-        about = {"Title": title, "Date": None, "Creator": None}
+        metadata = {"Title": title, "Date": None, "Creator": None}
         with matplotlib.rc_context(SETTINGS):
-            # The dpi of an SVG is that of the pictures inside it.
-            self.figure.savefig(path, dpi=150, metadata=about)
+            # The dpi of an SVG is that of the images inside it.
+            self.figure.savefig(path, dpi=150, metadata=metadata)
         return path

@@ -23,7 +23,7 @@ FIGURES = {
     "shapes": ("Shapes on the way through ViT-B/16", draw_shapes),
     "encoder_block": ("One encoder block of ViT-B/16", draw_encoder_block),
     "attention": ("Attention in five steps", draw_attention),
-    "patchify": ("From a picture to tokens", draw_patchify),
+    "patchify": ("From an image to tokens", draw_patchify),
 }
 
 
@@ -52,7 +52,7 @@ def draw_figures(folder: Path = IMAGES) -> list[Path]:
         figure = draw_model(dark=theme == "dark")
         path = folder / f"model_{theme}"
         with matplotlib.rc_context(SETTINGS):
-            # The dpi of an SVG is that of the pictures inside it.
+            # The dpi of an SVG is that of the images inside it.
             figure.savefig(path.with_suffix(".svg"), dpi=150, metadata=METADATA)
         figure.savefig(path.with_suffix(".png"), dpi=140, metadata={"Software": None})
         written += [path.with_suffix(".svg"), path.with_suffix(".png")]

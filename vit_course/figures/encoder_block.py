@@ -39,7 +39,7 @@ class _Box(NamedTuple):
 
 @cache
 def measure() -> dict[str, Seen]:
-    """Traces a block of ViT-B/16; "weights" is what its heads attend with."""
+    """Traces a block of ViT-B/16; "weights" are its attention weights."""
     with torch.device("meta"):
         block = TransformerEncoderBlock().eval()
         with record_attention(block) as maps:
@@ -68,14 +68,14 @@ def _boxes(seen: dict[str, Seen]) -> dict[int, list[_Box]]:
             box(norm, "LayerNorm", f"{msa}.layer_norm", "each token"),
             box("attention", "q, k, v", f"{msa}.attention.qkv"),
             box("attention", "softmax", "weights", heads),
-            _Box("attention", "× v", "heads joined", out, 0),
+            _Box("attention", "× v", "concatenate", out, 0),
             box("attention", "dense", f"{msa}.attention.out_proj"),
             box("attention", "dropout", f"{msa}.dropout"),
         ],
         3: [
             box(norm, "LayerNorm", "mlp_block.layer_norm", "each token"),
             box("mlp", "dense", f"{mlp}.0"),
-            box("mlp", "GELU", f"{mlp}.1", "each number"),
+            box("mlp", "GELU", f"{mlp}.1", "elementwise"),
             box("mlp", "dropout", f"{mlp}.2"),
             box("mlp", "dense", f"{mlp}.3"),
             box("mlp", "dropout", f"{mlp}.4"),

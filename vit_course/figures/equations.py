@@ -41,7 +41,7 @@ EQUATIONS = (
     Equation(
         "head",
         r"$\mathbf{y} = \mathrm{LN}(\mathbf{z}_L^0)$",
-        "the class token, for the head to read",
+        "the class token, the input of the head",
     ),
 )
 _BOTTOM, _TALL, _MIDDLE = 246, 190, 332  # of the four parts of the drawing

@@ -1,4 +1,4 @@
-"""The first picture of the README: a dish, its patches, and where attention went."""
+"""The first figure of the README: an image, its patches, and attention rollout."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +18,7 @@ from going_modular.multihead_attention import record_attention
 from vit_course.figures.canvas import Canvas
 
 TEST = Path(__file__).resolve().parents[2] / "images" / "foodvision_mini" / "test"
-DISH = "pizza/010.jpg"  # chosen for its looks, not for the model's answer
+IMAGE = "pizza/010.jpg"  # chosen for its looks, not for the model's prediction
 _WIDTH, _HEIGHT = 900, 338
 _YAW, _PITCH = np.radians(-27), np.radians(52)  # turned, and looked at from above
 _SIDE = 8  # patches across
@@ -27,64 +27,63 @@ _BASE, _RISE = 0.14, 2.5  # height of a tile, and what the most attention adds t
 
 @dataclass
 class Attention:
-    """What the course's checkpoint does with one picture.
+    """Attention of the course's checkpoint for one image.
 
     Attributes:
-        picture: (size, size, 3) in 0 … 1, the part that the model sees, at the size it
-            has in the file.
-        shares: (8, 8), attention rollout from the patches to the class token.
-        layers: how many layers were multiplied.
-        heads: in each layer, averaged.
-        file: of the picture.
+        image: (size, size, 3) in 0 … 1, the crop that the model gets, at the file's
+            resolution.
+        rollout: (8, 8), attention rollout from the patches to the class token.
+        layers: number of layers multiplied.
+        heads: per layer, averaged.
+        file: of the image.
     """
 
-    picture: np.ndarray
-    shares: np.ndarray
+    image: np.ndarray
+    rollout: np.ndarray
     layers: int
     heads: int
     file: str
 
     @property
     def heights(self) -> np.ndarray:
-        """The shares, from 0 at the smallest to 1 at the largest."""
-        low, high = self.shares.min(), self.shares.max()
-        return (self.shares - low) / (high - low)
+        """The rollout, from 0 at its smallest value to 1 at its largest."""
+        low, high = self.rollout.min(), self.rollout.max()
+        return (self.rollout - low) / (high - low)
 
     def caption(self) -> str:
         """Says in one line what is drawn, for a caption that is true."""
-        top = np.sort(self.shares.ravel())[::-1]
+        top = np.sort(self.rollout.ravel())[::-1]
         return (
             f"{self.file}: attention rollout of the class token over all "
-            f"{self.layers} layers, {self.heads} heads averaged, residual share 1/2; "
+            f"{self.layers} layers, {self.heads} heads averaged, residual weight 1/2; "
             f"checkpoint pre-trained on 98 other foods, not fine-tuned; of what comes "
             f"from patches ({top.sum():.1%}; the rest is the class token's own), the 8 "
             f"highest of {top.size} give {top[:8].sum() / top.sum():.0%} "
             f"(if all were equal: {8 / top.size:.1%}); a patch gives "
             f"{top[-1] / top.sum():.2%} to {top[0] / top.sum():.2%}; heights run from "
-            "the smallest share to the largest"
+            "the smallest value to the largest"
         )
 
 
 @cache
-def measure(dish: str = DISH) -> Attention:
-    """Runs the course's checkpoint on a test picture and records its attention.
+def measure(file: str = IMAGE) -> Attention:
+    """Runs the course's checkpoint on a test image and records its attention.
 
     Args:
-        dish: a file of FoodVision Mini's test pictures, such as "pizza/010.jpg".
+        file: of FoodVision Mini's test images, such as "pizza/010.jpg".
     """
-    model, about = load_checkpoint()
-    image = load_image(TEST / dish)
-    batch = create_transform(**about["preprocessing"])(image)[None]  # (1, 3, 64, 64)
+    model, metadata = load_checkpoint()
+    image = load_image(TEST / file)
+    batch = create_transform(**metadata["preprocessing"])(image)[None]  # (1, 3, 64, 64)
     with torch.no_grad(), record_attention(model) as maps:
         model(batch)
-    shares = class_token_map(attention_rollout(maps), (_SIDE, _SIDE))[0, 0]
+    rollout = class_token_map(attention_rollout(maps), (_SIDE, _SIDE))[0, 0]
     # The same crop, not scaled down; a multiple of 8, so that patches are whole pixels.
-    size = round(image.width * about["preprocessing"]["crop_pct"] / _SIDE) * _SIDE
+    size = round(image.width * metadata["preprocessing"]["crop_pct"] / _SIDE) * _SIDE
     edge = (image.width - size) // 2
-    picture = np.asarray(image.crop((edge, edge, edge + size, edge + size))) / 255
-    return Attention(
-        picture, shares.numpy(), len(maps), maps[0].shape[1], f"test/{dish}"
-    )
+    crop = np.asarray(image.crop((edge, edge, edge + size, edge + size))) / 255
+    heads = maps[0].shape[1]
+    return Attention(crop, rollout.numpy(), len(maps), heads, f"test/{file}")
 
 
 class _Table:
@@ -119,7 +118,7 @@ class _Table:
         canvas.axes.imshow(pixels, extent=extent, zorder=1, interpolation="bilinear")
 
     def tile(self, pixels, place, height, colour, size=1.0) -> None:
-        """Draws a block with a picture on its top; later blocks hide earlier ones."""
+        """Draws a block with an image on its top; later blocks hide earlier ones."""
         back, _, front, left = self.corners(place, height, size)
         back_foot, _, front_foot, left_foot = self.corners(place, 0, size)
         order = 2 - 1e-3 * back_foot[1]
@@ -147,11 +146,11 @@ class _Table:
 
 
 def draw_hero(dark: bool = False) -> Canvas:
-    """Draws the picture, its patches, and its patches as high as their attention."""
+    """Draws an image, its patches, and its patches as high as their attention."""
     attention, canvas = measure(), Canvas(_WIDTH, _HEIGHT, dark)
     pink, paper = canvas.colours["attention"], canvas.colours["paper"]
-    picture, heights = attention.picture, attention.heights
-    pixels = len(picture) // _SIDE
+    image, heights = attention.image, attention.heights
+    pixels = len(image) // _SIDE
     places = [
         np.array([column, row]) for row in range(_SIDE) for column in range(_SIDE)
     ]
@@ -159,7 +158,7 @@ def draw_hero(dark: bool = False) -> Canvas:
 
     whole = _Table(canvas, 16, 238, 24.5)
     whole.shade([((0, 0), _SIDE, depth)], dusk, 8)
-    whole.tile(picture, (0, 0), _BASE, picture.mean((0, 1)), size=_SIDE)
+    whole.tile(image, (0, 0), _BASE, image.mean((0, 1)), size=_SIDE)
     apart = _Table(canvas, 266, 242, 23.5)
     apart.shade([(1.3 * place, 1, depth) for place in places], dusk, 3)
     lifted = _Table(canvas, 590, 236, 24.5)
@@ -170,18 +169,18 @@ def draw_hero(dark: bool = False) -> Canvas:
         lifted.shade(glow, pink, blur)
     for place in places:
         column, row = place
-        part = picture[row * pixels :, column * pixels :][:pixels, :pixels]
+        part = image[row * pixels :, column * pixels :][:pixels, :pixels]
         apart.tile(part, 1.3 * place, _BASE, part.mean((0, 1)))
-        share = heights[row, column]
+        height = heights[row, column]
         grey = part.mean(-1, keepdims=True)
         rest = 0.22 * grey + 0.02 if dark else 0.25 * grey + 0.68
-        strong = share**0.8
+        strong = height**0.8
         top = strong * (part + 0.06 * pink) + (1 - strong) * rest
         side = 1.12 * strong * pink + (1 - strong) * (0.4 * rest.mean() + 0.5 * paper)
-        lifted.tile(top, 1.14 * place, _BASE + _RISE * share, side)
+        lifted.tile(top, 1.14 * place, _BASE + _RISE * height, side)
 
     for x, title, words in (
-        (146, "a picture", "64 × 64 pixels for the model"),
+        (146, "an image", "64 × 64 pixels for the model"),
         (438, "its patches", "64, each becomes one token"),
         (742, "its attention", "attention rollout: higher is more"),
     ):

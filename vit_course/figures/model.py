@@ -1,4 +1,4 @@
-"""The course's picture of the whole Vision Transformer, in which one part can be lit.
+"""The course's figure of the whole Vision Transformer; one part can be highlighted.
 
 One unit of the drawing is a hundredth of an inch; (0, 0) is the bottom left corner.
 """
@@ -25,7 +25,7 @@ PALETTE: dict[str, str] = {
     "head": "#56B4E9",
 }
 
-# What marks a lit part: left, bottom, width and height, and a colour.
+# The frame of a highlighted part: left, bottom, width and height, and a colour.
 _MARKS = {
     "picture": (8, 169, 120, 120, "patch embedding"),
     "patches": (140, 79, 36, 300, "patch embedding"),
@@ -40,7 +40,7 @@ _MARKS = {
 }
 MODEL_PARTS: tuple[str, ...] = tuple(_MARKS)
 
-# To light a part is to light what it holds.
+# To highlight a part is to highlight what it holds.
 _HOLDERS = {
     "attention": ("multi-head attention", "encoder"),
     "multi-head attention": ("encoder",),
@@ -57,7 +57,7 @@ _SHADES = ["82311", "27511", "13931", "51482", "31257"]  # out of ten, invented
 
 
 def draw_pizza(size: int = 240) -> np.ndarray:
-    """Returns a pizza on a table, (size, size, 3), numbers in 0 … 1."""
+    """Returns a pizza on a table, (size, size, 3), values in 0 … 1."""
     scale = 2 * size / 100  # drawn at twice the size, so that the edges come out smooth
     image = Image.new("RGB", (2 * size, 2 * size), "#66757C")
     draw = ImageDraw.Draw(image)
@@ -76,7 +76,7 @@ def draw_pizza(size: int = 240) -> np.ndarray:
 
 
 class Pen:
-    """Draws boxes, words and arrows; what belongs to no lit part comes out pale.
+    """Draws boxes, words and arrows; all but the highlighted part is pale.
 
     `parts` names the part of the model that a thing belongs to, or "this|that".
     A box is (left, bottom, width, height).
@@ -173,7 +173,7 @@ class Pen:
 
 
 def _draw_sequence(pen: Pen) -> None:
-    """Draws the way from the picture to the sequence of tokens (Equation 1)."""
+    """Draws the way from the image to the sequence of tokens (Equation 1)."""
     pizza = draw_pizza()
     third = len(pizza) // 3
     pen.word("picture", 68, 302, "picture", **_BOLD)
@@ -186,7 +186,7 @@ def _draw_sequence(pen: Pen) -> None:
     pen.word("picture", 68, _SHAPES, "(B, 3, 224, 224)")
 
     pen.arrow("patches", (122, _ROWS[5]), (145, _ROWS[5]))
-    # No lit part holds the whole sequence: its frame is pale whichever is lit.
+    # No part holds the whole sequence: its frame is pale whichever is highlighted.
     pen.box("sequence", (237, 76, 108, 338), "ink", 0.03, radius=9)
     part, title = "patch embedding", "linear projection E"
     pen.box(part, (195, 88, 26, 282), part, 0.2, title, **_BOLD, **_UPRIGHT)
@@ -285,14 +285,14 @@ def _draw_head(pen: Pen) -> None:
 
 
 def draw_model(lit: str | None = None, dark: bool = False) -> Figure:
-    """Draws the Vision Transformer of Figure 1, from picture to class probabilities.
+    """Draws the Vision Transformer of Figure 1, from image to class probabilities.
 
     Args:
-        lit: the part to light, one of `MODEL_PARTS`; None draws all in full colour.
+        lit: the part to highlight, one of `MODEL_PARTS`; None draws all in full colour.
         dark: for a dark page.
 
     Returns:
-        A figure that pyplot does not know of, so a notebook shows it only when asked.
+        A figure outside pyplot, so a notebook shows it only when asked.
 
     Raises:
         ValueError: `lit` is no part of the model.

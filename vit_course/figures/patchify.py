@@ -1,4 +1,4 @@
-"""From a picture to tokens in four steps, with the numbers of the course's model."""
+"""From an image to tokens in four steps, with the values of the course's model."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +13,7 @@ from going_modular.patches import patchify
 from vit_course.figures.canvas import Canvas
 from vit_course.figures.hero import TEST
 
-DISH = "pizza/003.jpg"
+IMAGE = "pizza/003.jpg"
 MARKED = (3, 2)  # row and column of the patch that is followed
 _NAMES = ("red", "green", "blue")
 _LIGHTS = ("#E4572E", "#3DA35D", "#3B7DD8")  # the channels', at half strength
@@ -21,7 +21,7 @@ _LIGHTS = ("#E4572E", "#3DA35D", "#3B7DD8")  # the channels', at half strength
 
 @dataclass
 class Tokens:
-    """What the course's checkpoint makes of a picture, up to its tokens.
+    """What the course's checkpoint computes from an image, up to its tokens.
 
     Attributes:
         image: (3, 64, 64), normalised to -1 … 1.
@@ -39,12 +39,13 @@ class Tokens:
 
 
 @cache
-def measure(dish: str = DISH) -> Tokens:
-    """Cuts a test picture into patches and projects them as the checkpoint does."""
-    model, about = load_checkpoint()
+def measure(file: str = IMAGE) -> Tokens:
+    """Cuts a test image into patches and projects them as the checkpoint does."""
+    model, metadata = load_checkpoint()
     # In double precision, or the last bit, another on each machine, may be drawn.
     embedding = model.embedding.patch_embedding.double()
-    image = create_transform(**about["preprocessing"])(load_image(TEST / dish)).double()
+    transform = create_transform(**metadata["preprocessing"])
+    image = transform(load_image(TEST / file)).double()
     with torch.no_grad():
         tokens = embedding(image[None])[0]
     size = embedding.patch_size
@@ -61,9 +62,9 @@ def _pixels(image: torch.Tensor) -> np.ndarray:
     return (image.permute(1, 2, 0).numpy() + 1) / 2
 
 
-def _few(numbers: np.ndarray) -> np.ndarray:
+def _quantise(values: np.ndarray) -> np.ndarray:
     """Rounds to sevenths: nobody sees it in a large matrix, and it halves the file."""
-    return (7 * numbers).round() / 7
+    return (7 * values).round() / 7
 
 
 def _by_channel(patches: np.ndarray) -> np.ndarray:
@@ -79,13 +80,13 @@ def _by_channel(patches: np.ndarray) -> np.ndarray:
 
 
 def _draw_cutting(canvas: Canvas, found: Tokens) -> None:
-    """Draws steps 1 and 2: the picture, and its patches apart."""
-    picture, size = _pixels(found.image), found.patch_size
-    across, count = picture.shape[1] // size, len(found.patches)
+    """Draws steps 1 and 2: the image, and its patches apart."""
+    pixels, size = _pixels(found.image), found.patch_size
+    across, count = pixels.shape[1] // size, len(found.patches)
     side, top = 192, 552
     cell = side / across
-    canvas.step(20, 584, 1, "patch embedding", "a picture")
-    canvas.image(picture, (20, top - side, side, side))
+    canvas.step(20, 584, 1, "patch embedding", "an image")
+    canvas.image(pixels, (20, top - side, side, side))
     for shift in np.arange(1, across) * cell:
         canvas.line("", (20 + shift, top), (20 + shift, top - side), colour="paper")
         canvas.line("", (20, top - shift), (20 + side, top - shift), colour="paper")
@@ -101,7 +102,7 @@ def _draw_cutting(canvas: Canvas, found: Tokens) -> None:
     cell = (side + gap) / across - gap
     for r, c in np.ndindex(across, across):
         box = (252 + c * (cell + gap), top - r * (cell + gap) - cell, cell, cell)
-        canvas.image(picture[r * size :, c * size :][:size, :size], box)
+        canvas.image(pixels[r * size :, c * size :][:size, :size], box)
         if (r, c) == MARKED:
             canvas.mark(box)
     each = found.patches[0].reshape(3, size, size)
@@ -113,12 +114,12 @@ def _draw_vector(canvas: Canvas, found: Tokens) -> None:
     """Draws step 3: one patch, its three colours, and all of it in one row."""
     size = found.patch_size
     row, column = MARKED
-    picture = _pixels(found.image)
-    number = row * (picture.shape[1] // size) + column
+    pixels = _pixels(found.image)
+    number = row * (pixels.shape[1] // size) + column
     flat = found.patches[number].numpy()
     planes = _by_channel(flat[None]).reshape(3, size, size, 3)
     canvas.step(484, 584, 3, "patch embedding", "one patch becomes a vector")
-    patch = picture[row * size :, column * size :][:size, :size]
+    patch = pixels[row * size :, column * size :][:size, :size]
     canvas.image(patch, (484, 396, 120, 120))
     canvas.mark((484, 396, 120, 120))
     canvas.text(544, 376, f"{size} × {size} pixels")
@@ -130,14 +131,14 @@ def _draw_vector(canvas: Canvas, found: Tokens) -> None:
     canvas.way((670, 354), (670, 330))
     left, wide = 20, 760 / len(flat)
     canvas.image(_by_channel(flat[None]), (left, 300, 760, 24))
-    # A closer look at the first row of red: as many numbers as the patch is wide.
+    # A closer look at the first row of red: as many values as the patch is wide.
     cells, cell = planes[0, 0], 54
     canvas.line("", (left, 300), (left, 268))
     canvas.line("", (left + wide * size, 300), (left + cell * size, 268))
     for index, (face, value) in enumerate(zip(cells, flat, strict=False)):
         box = (left + index * cell, 242, cell - 2, 26)
         canvas.block(box, face, f"{value:.2f}".replace("-", "−"))
-    canvas.text(460, 255, f"…  {len(flat)} numbers, −1 … 1", ha="left")
+    canvas.text(460, 255, f"…  {len(flat)} values, −1 … 1", ha="left")
     canvas.text(780, 255, f"3 · {size} · {size} = {len(flat)}", ha="right")
 
 
@@ -151,12 +152,12 @@ def _draw_projection(canvas: Canvas, found: Tokens) -> None:
     shades = []
     for tensor in (found.matrix, found.tokens):
         low, high = np.quantile(tensor, (0.02, 0.98))
-        share = ((tensor.numpy() - low) / (high - low)).clip(0, 1)[..., None]
-        shades.append(canvas.blend(canvas.colours[blue], _few(share)))
+        strength = ((tensor.numpy() - low) / (high - low)).clip(0, 1)[..., None]
+        shades.append(canvas.blend(canvas.colours[blue], _quantise(strength)))
     row, column = MARKED
     number = row * (found.image.shape[2] // found.patch_size) + column
     for left, pixels, name, tensor in (
-        (20, _by_channel(_few(found.patches.numpy())), "patches", found.patches),
+        (20, _by_channel(_quantise(found.patches.numpy())), "patches", found.patches),
         (226, shades[0], "E", found.matrix),
         (432, shades[1], "tokens", found.tokens),
     ):
@@ -177,11 +178,11 @@ def _draw_projection(canvas: Canvas, found: Tokens) -> None:
             continue
         canvas.text(654, 79, "⋮", size=12)
     canvas.text(686, 120, "N tokens,", ha="left")
-    canvas.text(686, 100, "one a patch", ha="left")
+    canvas.text(686, 100, "one per patch", ha="left")
 
 
 def draw_patchify(dark: bool = False) -> Canvas:
-    """Draws picture, patches, one patch as a vector, and all vectors times E."""
+    """Draws an image, its patches, one patch as a vector, and all vectors times E."""
     found, canvas = measure(), Canvas(800, 606, dark)
     _draw_cutting(canvas, found)
     _draw_vector(canvas, found)

@@ -1,4 +1,4 @@
-"""From pictures to logits: the shape after each step, as the model has it."""
+"""From images to logits: the shape after each step, as the model has it."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -26,7 +26,7 @@ class Seen:
 
 
 def trace(model: nn.Module, *inputs: torch.Tensor) -> dict[str, Seen]:
-    """Runs a model once and notes what each of its modules takes and gives.
+    """Runs a model once and records the input and output shape of each module.
 
     Args:
         model: any; on the device "meta" nothing is computed but shapes.
@@ -71,9 +71,9 @@ def _bars(canvas: Canvas, x: float, y: float, colours: list[str], tall=58) -> No
 
 
 def _icon(canvas: Canvas, kind: str, x: float, y: float) -> None:
-    """Draws what a step gives, about 120 units wide and 64 high."""
+    """Draws the output of a step as an icon, about 120 units wide and 64 high."""
     patch, token = "patch embedding", "class token"
-    if kind == "pictures":
+    if kind == "images":
         for shift in (12, 6, 0):
             box = (x - 38 + shift, y - 38 + shift, 64, 64)
             canvas.card(box, "ink", 0.1, radius=2)
@@ -105,43 +105,43 @@ def _icon(canvas: Canvas, kind: str, x: float, y: float) -> None:
     elif kind == "norm":
         _bars(canvas, x, y - 4, [token] + ["ink"] * 9)
     else:
-        for row, share in enumerate((0.86, 0.16, 0.1)):
+        for row, probability in enumerate((0.86, 0.16, 0.1)):
             bottom = y + 10 - 22 * row
             canvas.card((x - 50, bottom, 100, 16), "head", 0.12, radius=2)
-            canvas.card((x - 50, bottom, 100 * share, 16), "head", 1, radius=2)
+            canvas.card((x - 50, bottom, 100 * probability, 16), "head", 1, radius=2)
 
 
 def draw_shapes(dark: bool = False) -> Canvas:
-    """Draws eight steps in two rows: what happens, its picture, and the shape."""
+    """Draws eight steps in two rows: what happens, its icon, and the shape."""
     seen = measure()
     conv = seen["embedding.patch_embedding.patcher"]
     size, stride = conv.module.kernel_size, conv.module.stride
     blocks, head = len(seen["encoder"].module), seen["head"]
     steps = (
-        ("pictures", "a batch of pictures", "colours first", conv.before),
+        ("images", "a batch of images", "channels first", conv.before),
         ("maps", f"Conv2d, {size[0]} × {size[1]}", f"stride {stride[0]}", conv.after),
         (
             "sequence",
             "flatten, transpose",
-            "a token for each patch",
+            "one token per patch",
             seen["embedding.patch_embedding"].after,
         ),
         (
             "class token",
             "class token",
-            "one more, at the front",
+            "prepended",
             seen["embedding.class_token"].after,
         ),
         (
             "positions",
             "+ positions",
-            "a sum: nothing longer",
+            "a sum: same shape",
             seen["embedding.position_embedding"].after,
         ),
         (
             "encoder",
             f"{blocks} encoder blocks",
-            "in and out the same",
+            "shape unchanged",
             seen["encoder"].after,
         ),
         ("norm", "LayerNorm", "of token 0 only", seen["layer_norm"].after),
