@@ -98,7 +98,7 @@ def show(fig: Figure, alt: str) -> None:
     drawn, png = io.BytesIO(), io.BytesIO()
     fig.savefig(drawn, dpi=90, bbox_inches="tight")
     plt.close(fig)
-    # 256 colours, dithered: a third of the bytes in a notebook full of pictures.
+    # 256 colours, dithered: a third of the bytes in a notebook full of images.
     Image.open(drawn).convert("RGB").quantize(256).save(
         png, format="png", optimize=True
     )
@@ -107,7 +107,7 @@ def show(fig: Figure, alt: str) -> None:
 
 
 def show_model(lit: str | None = None) -> None:
-    """Shows the whole model with one part lit; see `vit_course.figures.MODEL_PARTS`."""
+    """Draws the model, one part highlighted; see `vit_course.figures.MODEL_PARTS`."""
     part = f"the part in colour: {lit}" if lit else "all parts in colour"
     show(draw_model(lit), alt=f"The Vision Transformer from picture to class; {part}.")
 
@@ -120,14 +120,14 @@ def show_images(
     width: float | None = None,
     **options,
 ) -> None:
-    """Shows pictures in a grid.
+    """Shows images in a grid.
 
     Args:
         images: PIL images, arrays (height, width) or (height, width, channels), or
             tensors of shape (channels, height, width) in 0 … 1.
-        titles: one for each picture, or none.
-        columns: pictures in a row.
-        alt: what there is to see, in words.
+        titles: one per image, or none.
+        columns: images per row.
+        alt: the alternative text of the figure.
         width: of the whole figure in inches; None chooses one.
         options: for `imshow`, such as `cmap` and `vmin`.
     """
@@ -145,7 +145,7 @@ def show_images(
         axis.imshow(image, **{"cmap": "gray"} | options)
         axis.set_title(titles[i] if titles else "", fontsize=9)
     fig.tight_layout(pad=0.3, h_pad=0.6, w_pad=0.8)
-    show(fig, alt=alt or f"{len(images)} pictures: {', '.join(titles) or 'untitled'}")
+    show(fig, alt=alt or f"{len(images)} images: {', '.join(titles) or 'untitled'}")
 
 
 def plot_loss_curves(results: dict[str, list[float]]) -> None:
@@ -175,22 +175,22 @@ def plot_loss_curves(results: dict[str, list[float]]) -> None:
         axis.set(xlabel="epoch", ylabel=label)
         axis.legend()
     fig.tight_layout()
-    show(fig, alt="Loss and accuracy against the epoch, on training and test pictures.")
+    show(fig, alt="Loss and accuracy against the epoch, on training and test images.")
 
 
 def plot_confusion_matrix(
     matrix: torch.Tensor, class_names: list[str], title: str = ""
 ) -> None:
-    """Draws how many pictures of each class got which answer.
+    """Draws a confusion matrix: images per true class and predicted class.
 
     Args:
-        matrix: (classes, classes) of counts; a row is what the picture shows, a column
-            what the model says.
+        matrix: (classes, classes) of counts; a row per true class, a column per
+            predicted class.
         class_names: in the order of rows and columns.
         title: above the figure.
 
     Raises:
-        ValueError: the matrix is not square with a row for each name.
+        ValueError: the matrix is not square with a row per name.
     """
     count = len(class_names)
     if tuple(matrix.shape) != (count, count):
@@ -202,14 +202,14 @@ def plot_confusion_matrix(
     fig, axis = plt.subplots(figsize=(side + 0.6, side))
     axis.imshow(matrix, cmap="Blues", vmin=0)
     for i, row in enumerate(matrix.tolist()):
-        for j, number in enumerate(row):
-            ink = "white" if number > matrix.max() / 2 else "black"
-            axis.text(j, i, f"{number:g}", ha="center", va="center", color=ink)
+        for j, entry in enumerate(row):
+            ink = "white" if entry > matrix.max() / 2 else "black"
+            axis.text(j, i, f"{entry:g}", ha="center", va="center", color=ink)
     axis.set_xticks(range(count), class_names, rotation=30, ha="right")
     axis.set_yticks(range(count), class_names)
-    axis.set(xlabel="answer", ylabel="picture", title=title)
+    axis.set(xlabel="prediction", ylabel="true class", title=title)
     lines = (f"{n}: {r}" for n, r in zip(class_names, matrix.tolist(), strict=True))
-    show(fig, alt=f"Rows are pictures, columns answers. {'; '.join(lines)}")
+    show(fig, alt=f"Rows are true classes, columns predictions. {'; '.join(lines)}")
 
 
 def walk_through_dir(dir_path: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""Where the pictures of the course come from; use it through `helper_functions`."""
+"""Where the images of the course come from; use it through `helper_functions`."""
 
 import os
 import shutil
@@ -19,10 +19,10 @@ __all__ = ["download_data", "find_pictures", "get_foodvision_mini"]
 _HERE = Path(__file__).resolve().parent.parent
 _IN_CLONE = (_HERE / "pyproject.toml").is_file()  # otherwise installed from a wheel
 _DATA = _HERE / "data" if _IN_CLONE else Path("data")
-_PICTURES = _HERE / "images" if _IN_CLONE else _HERE / "going_modular" / "images"
+_IMAGES = _HERE / "images" if _IN_CLONE else _HERE / "going_modular" / "images"
 _URL = "https://github.com/mrdbourke/pytorch-deep-learning/raw/main/data"
 _SHA256 = "5e9596fcc939a32996e59bbed8ec690ae39203bbcbc08292a92d44e4c4a27652"
-_PATIENCE = 6  # seconds to wait for the first sign of a server
+_PATIENCE = 6  # seconds to wait for the first response of a server
 _failures: list[str] = []  # why this process could not have the photographs
 
 
@@ -31,7 +31,7 @@ def _in_words(error: BaseException) -> str:
     if isinstance(error, requests.HTTPError):
         return f"{error.response.status_code} {error.response.reason}"
     if "timed out" in str(error):
-        return "the server did not answer in time"
+        return "the server did not respond in time"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return "the connection broke off"
     if isinstance(error, requests.ConnectionError):
@@ -54,7 +54,7 @@ def _work_folder(root: Path) -> TemporaryDirectory:
 
 
 def _fetch(url: str, file: Path, timeout, retries: int, progress: bool) -> None:
-    """Downloads a file, again after a fault that may pass: no answer, 408, 429, 5xx."""
+    """Downloads a file, again after a transient error: no response, 408, 429, 5xx."""
     download = pooch.HTTPDownloader(progress, chunk_size=2**14, timeout=timeout)
     for attempt in range(retries + 1):
         try:
@@ -101,17 +101,17 @@ def download_data(
     """Downloads a zip and unpacks it to `root / destination`, unless that is there.
 
     Args:
-        source: the zip's address, http or https.
+        source: the zip's URL, http or https.
         destination: the folder's name.
         remove_source: False keeps the zip, as `destination.zip`.
         sha256: what the zip must hash to; None accepts any.
         timeout: seconds to wait for the connection, and for each piece.
-        retries: how often to try again after a fault that may pass.
+        retries: how often to try again after a transient error.
         progress: whether to draw a progress bar.
         root: by default `data` in the working directory, as in older notebooks.
 
     Raises:
-        ValueError: an unusable address or destination.
+        ValueError: an invalid URL or destination.
         RuntimeError: the download failed; nothing of it is left.
     """
     address, path = urlsplit(source), PureWindowsPath(destination)
@@ -154,7 +154,7 @@ def _download_photographs(folder: Path) -> str:
         first_contact.join(_PATIENCE)
         try:
             if first_contact.is_alive():
-                raise RuntimeError("the server did not answer in time")
+                raise RuntimeError("the server did not respond in time")
             download_data(url, folder.name, sha256=_SHA256, root=_DATA, **options)
             return ""
         except RuntimeError as error:
@@ -213,13 +213,13 @@ def get_foodvision_mini() -> Path:
         path = Path(own).expanduser()
         # Jupyter runs in notebooks/, the variable was typed beside the Makefile.
         path = (path if path.exists() else _HERE / path).resolve()
-        which = f"{path.name}, the pictures that VIT_COURSE_DATA names"
+        which = f"{path.name}, the images that VIT_COURSE_DATA names"
     elif os.environ.get("VIT_COURSE_OFFLINE", "") not in ("", "0"):
         reason = "VIT_COURSE_OFFLINE is set"
     elif not _is_filled(path):
         reason = _download_photographs(path)
     if reason:
-        path = _PICTURES / "foodvision_mini"
+        path = _IMAGES / "foodvision_mini"
         which = f"the rendered set that ships with the course ({reason})"
     folder = find_pictures(path)
     print(f"FoodVision Mini: {which}")

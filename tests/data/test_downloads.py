@@ -514,7 +514,7 @@ def course(server, monkeypatch, tmp_path):
     write_files(folder / "images" / "foodvision_mini")
     server.answers = {"/pizza_steak_sushi.zip": ZIP}
     monkeypatch.setattr(data, "_DATA", folder / "data")
-    monkeypatch.setattr(data, "_PICTURES", folder / "images")
+    monkeypatch.setattr(data, "_IMAGES", folder / "images")
     monkeypatch.setattr(data, "_URL", server.url)
     monkeypatch.setattr(data, "_SHA256", hashlib.sha256(ZIP).hexdigest())
     monkeypatch.setattr(data, "_failures", [])
@@ -613,7 +613,7 @@ def test_swallowed_packets_cost_seconds(course, server, monkeypatch, one_line, w
     begin = time.monotonic()
     assert data.get_foodvision_mini() == rendered(course)
     assert time.monotonic() - begin < 5
-    assert "(the server did not answer in time)" in one_line()
+    assert "(the server did not respond in time)" in one_line()
 
 
 def test_unwritable_data_falls_back(course, one_line):
@@ -627,7 +627,7 @@ def test_own_folder(course, server, monkeypatch, tmp_path, one_line):
     monkeypatch.setenv("VIT_COURSE_DATA", str(own))
     monkeypatch.setenv("VIT_COURSE_OFFLINE", "1")
     assert data.get_foodvision_mini() == own
-    assert "own, the pictures that VIT_COURSE_DATA names" in one_line()
+    assert "own, the images that VIT_COURSE_DATA names" in one_line()
     assert server.seen == []
 
 
@@ -717,7 +717,7 @@ def test_own_zip_that_cannot_be_unpacked(course, monkeypatch, tmp_path, body):
 def test_places_in_a_clone():
     root = Path(data.__file__).parents[1]
     assert data._DATA == root / "data"
-    assert data._PICTURES == root / "images"
+    assert data._IMAGES == root / "images"
 
 
 def test_places_in_a_wheel(tmp_path):
