@@ -109,7 +109,7 @@ def show(fig: Figure, alt: str) -> None:
 def show_model(lit: str | None = None) -> None:
     """Draws the model, one part highlighted; see `vit_course.figures.MODEL_PARTS`."""
     part = f"the part in colour: {lit}" if lit else "all parts in colour"
-    show(draw_model(lit), alt=f"The Vision Transformer from picture to class; {part}.")
+    show(draw_model(lit), alt=f"The Vision Transformer from image to class; {part}.")
 
 
 def show_images(

@@ -1,4 +1,4 @@
-"""What the figures share: a page, words that can be read on it, matrices, files."""
+"""What all figures use: a page, words that can be read on it, matrices, files."""
 
 from pathlib import Path
 
@@ -103,7 +103,7 @@ class Canvas(Pen):
     def image(self, pixels: np.ndarray, box) -> None:
         """Lays pixels (rows, columns, 3) in 0 … 1 into a box, each a sharp square."""
         left, bottom, width, height = box
-        pixels = (pixels + 0.5 / 255).clip(0, 1)  # as in `Pen.picture`
+        pixels = (pixels + 0.5 / 255).clip(0, 1)  # as in `Pen.draw_image`
         extent = (left, left + width, bottom, bottom + height)
         # "none" leaves the scaling to whoever shows the SVG: few bytes, always sharp.
         self.axes.imshow(pixels, extent=extent, interpolation="none", zorder=1)

@@ -27,7 +27,7 @@ PALETTE: dict[str, str] = {
 
 # The frame of a highlighted part: left, bottom, width and height, and a colour.
 _MARKS = {
-    "picture": (8, 169, 120, 120, "patch embedding"),
+    "image": (8, 169, 120, 120, "patch embedding"),
     "patches": (140, 79, 36, 300, "patch embedding"),
     "patch embedding": (190, 79, 90, 300, "patch embedding"),
     "class token": (136, 376, 144, 36, "class token"),
@@ -149,7 +149,7 @@ class Pen:
         colour = self.tone(parts, "ink", 0.75)
         self.axes.add_patch(Polygon([tip, neck + aside, neck - aside], fc=colour, lw=0))
 
-    def picture(self, parts, pixels, left, bottom, size) -> None:
+    def draw_image(self, parts, pixels, left, bottom, size) -> None:
         pixels = self.blend(pixels, 1 if self.is_lit(parts) else 0.3)
         # Half a step up: resampling truncates, and would leave specks in flat colours.
         pixels = (pixels + 0.5 / 255).clip(0, 1)
@@ -176,14 +176,14 @@ def _draw_sequence(pen: Pen) -> None:
     """Draws the way from the image to the sequence of tokens (Equation 1)."""
     pizza = draw_pizza()
     third = len(pizza) // 3
-    pen.word("picture", 68, 302, "picture", **_BOLD)
-    pen.picture("picture", pizza, 14, 175, 108)
+    pen.word("image", 68, 302, "image", **_BOLD)
+    pen.draw_image("image", pizza, 14, 175, 108)
     for cut in (36, 72):
-        pen.line("picture", (14 + cut, 175), (14 + cut, 283), colour="paper", width=2)
-        pen.line("picture", (14, 175 + cut), (140, 175 + cut), colour="paper", width=2)
-    pen.word("picture|patches", 68, 153, "14 × 14 patches,")
-    pen.word("picture|patches", 68, 137, "drawn as 3 × 3")
-    pen.word("picture", 68, _SHAPES, "(B, 3, 224, 224)")
+        pen.line("image", (14 + cut, 175), (14 + cut, 283), colour="paper", width=2)
+        pen.line("image", (14, 175 + cut), (140, 175 + cut), colour="paper", width=2)
+    pen.word("image|patches", 68, 153, "14 × 14 patches,")
+    pen.word("image|patches", 68, 137, "drawn as 3 × 3")
+    pen.word("image", 68, _SHAPES, "(B, 3, 224, 224)")
 
     pen.arrow("patches", (122, _ROWS[5]), (145, _ROWS[5]))
     # No part holds the whole sequence: its frame is pale whichever is highlighted.
@@ -201,7 +201,7 @@ def _draw_sequence(pen: Pen) -> None:
         if number:
             row, column = divmod(number - 1, 3)
             patch = pizza[row * third :, column * third :][:third, :third]
-            pen.picture("patches", patch, 145, y - 13, 26)
+            pen.draw_image("patches", patch, 145, y - 13, 26)
             pen.arrow("patch embedding", (171, y), (195, y))
             pen.arrow("patch embedding", (221, y), (245, y))
     pen.word("patches", 158, _NAMES, "patches", **_BOLD)
@@ -237,7 +237,7 @@ def _draw_encoder(pen: Pen) -> None:
     pen.box("attention", (522, 218, 52, 52), "attention", radius=1)
     shades = np.array([list(row) for row in _SHADES], dtype=float)[..., None] / 10
     pixels = pen.blend(pen.colours["attention"], shades)
-    pen.picture("attention", pixels, 523, 219, 50)
+    pen.draw_image("attention", pixels, 523, 219, 50)
     for name, height, end in (("q", 262, 522), ("k", 226, 522), ("v", 158, 539)):
         pen.arrow("attention", (452, y), (466, y), (466, height), (475, height))
         pen.box("attention", (475, height - 9, 18, 18), "attention", 1, name, 9)
