@@ -2,10 +2,14 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-NBVAL  := $(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout=120 \
+# Tests share the cores as workers of one thread each, which small tensors like best;
+# a file (so a notebook, or what its tests have set up) stays with one worker.
+WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
+NBVAL  := $(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout=120 \
 	--nbval-sanitize-with=tests/nbval_sanitize.cfg
 
-.PHONY: help course lab install test test-slow export exercises grade ledger figures \
+.PHONY: help course lab install test test-slow types hooks export exercises grade ledger figures \
 	bench badges site browser-test clean
 
 help:  ## what can be asked for
@@ -18,8 +22,8 @@ $(VENV)/.learner: requirements.txt constraints.txt pyproject.toml
 	@$(BIN)/pip install --quiet -c constraints.txt -r requirements.txt -e .
 	@touch $@
 
-$(VENV)/.author: $(VENV)/.learner requirements-dev.txt
-	@$(BIN)/pip install --quiet -c constraints.txt -r requirements-dev.txt
+$(VENV)/.author: $(VENV)/.learner
+	@$(BIN)/pip install --quiet -c constraints.txt -r requirements.txt -e ".[dev]"
 	@touch $@
 
 install: $(VENV)/.learner  ## set up .venv with everything a learner needs
@@ -33,12 +37,19 @@ lab: install  ## open the lessons in JupyterLab
 test: $(VENV)/.author  ## check modules, lessons and proofs
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/pytest tests -m "not slow"
+	@$(MAKE) --no-print-directory types
+	@$(PYTEST) tests -m "not slow"
 	@$(NBVAL) notebooks/*.ipynb
 
 test-slow: $(VENV)/.author  ## the checks that take minutes
-	@$(BIN)/pytest tests -m slow --durations=15
+	@$(PYTEST) tests -m slow --durations=15
 	@$(NBVAL) notebooks/solutions
+
+types: $(VENV)/.author  ## check the types of package and tools with pyright
+	@$(BIN)/pyright
+
+hooks: $(VENV)/.author  ## run the quick checks before each commit from now on
+	@$(BIN)/pre-commit install
 
 export: $(VENV)/.author  ## write going_modular/ from the lessons
 	@$(BIN)/python tools/export_modules.py

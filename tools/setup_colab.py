@@ -21,12 +21,17 @@ LEFT_ALONE = {
 
 
 def missing(requirements: str) -> list[str]:
-    """Returns the requirements, as pip reads them, that are not installed at all."""
+    """Returns the requirements, as pip reads them, that are not installed at all.
+
+    Options such as `-c constraints.txt` are left out: with the pinned versions pip
+    would exchange packages that Colab brings along.
+    """
     lines = [line.split("#")[0].strip() for line in requirements.splitlines()]
-    names = {line: re.split(r"[<>=!~ \[]", line)[0] for line in lines if line}
+    lines = [line for line in lines if line and not line.startswith("-")]
+    names = {line: re.split(r"[<>=!~ \[]", line)[0] for line in lines}
     # An interrupted installation leaves folders behind that name no package.
     installed = importlib.metadata.distributions()
-    found = {d.metadata.get("Name", "").lower() for d in installed}
+    found = {d.metadata["Name"].lower() for d in installed if "Name" in d.metadata}
     return [ln for ln, name in names.items() if name not in found | LEFT_ALONE]
 
 
