@@ -58,7 +58,7 @@ Behind these links are the answers to all exercises. Try first: the
 """
 REFERENCE = """# The code
 
-`going_modular` is what the lessons export, a module each. Every page shows the
+`going_modular` is what the lessons export, one module per lesson. Every page shows the
 equation that its lesson is about, and what its classes are proved equal to.
 
 ```{toctree}
@@ -141,9 +141,9 @@ def adapt_pictures(text: str) -> str:
 
 def first_page(readme: str) -> str:
     """Returns the README as the first page, with the list of all pages below it."""
-    # The badge is a picture from the web; a link does the same.
-    badge = r"\[!\[Open in Colab\]\([^)]*\)\]\(([^)]*)\)"
-    text = re.sub(badge, r"[Open the first lesson in Colab](\1)", readme)
+    # The badges are images from the web; links do the same.
+    badge = r"\[!\[Open in (Colab|Binder)\]\([^)]*\)\]\(([^)]*)\)"
+    text = re.sub(badge, r"[Open the first lesson in \1](\2)", readme)
     text = adapt_links(adapt_pictures(text), "index.md")
     lessons = [path.stem for path in notebooks_in("notebooks")]
     parts = {
@@ -221,7 +221,8 @@ def prepare(source: Path) -> None:
         (source / folder).mkdir(parents=True, exist_ok=True)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (source / "index.md").write_text(first_page(readme), encoding="utf-8")
-    shutil.copytree(ROOT / "images", source / "images")
+    no_text = shutil.ignore_patterns("*.md")  # each .md would become a page
+    shutil.copytree(ROOT / "images", source / "images", ignore=no_text)
     shutil.copytree(ROOT / "benchmarks" / "plots", source / "benchmarks" / "plots")
     for page in TEXTS:
         text = (ROOT / page).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Writes repository and branch into badges, set-up cells, README and metadata."""
+"""Writes repository and branch into badges, set-up cells, texts and metadata."""
 
 import re
 import sys
@@ -11,7 +11,10 @@ def address_of(root: Path) -> tuple[str, str]:
     """Returns owner/name and branch, as pyproject.toml names them now."""
     metadata = (root / "pyproject.toml").read_text(encoding="utf-8")
     colab = r'Colab = "[^"]*/github/([^/]+/[^/]+)/blob/([^/]+)/'
-    return re.search(colab, metadata).groups()
+    found = re.search(colab, metadata)
+    if found is None:
+        raise ValueError(f"{root / 'pyproject.toml'} has no link named Colab")
+    return found[1], found[2]
 
 
 def rewrite(root: Path, repository: str, branch: str = "main") -> list[Path]:
@@ -26,19 +29,22 @@ def rewrite(root: Path, repository: str, branch: str = "main") -> list[Path]:
     if not re.fullmatch(r"[\w.-]+", branch):
         raise ValueError(f"expected a branch without slashes, got {branch!r}")
     now, branch_now = address_of(root)
-    places = [root / "pyproject.toml", root / "README.md"]
-    places += sorted((root / "notebooks").rglob("*.ipynb"))
+    places = [root / "pyproject.toml", root / "CITATION.cff", *root.glob("*.md")]
+    places += (root / ".github" / "ISSUE_TEMPLATE").glob("*.yml")
+    places += (root / "notebooks").rglob("*.ipynb")
     # The host in front keeps the name from matching by chance. The branch follows in
-    # links, and in the set-up cells, where JSON puts a backslash before each quote.
-    address = rf"(github\.com/|/github/){re.escape(now)}(?![\w.-])"
-    its_branch = rf'(?:(/blob/|/tree/|\\", \\"){re.escape(branch_now)}(?=[/\\]))?'
+    # links (Binder's after a slash alone), and in the set-up cells, where JSON puts a
+    # backslash before each quote.
+    address = rf"(github\.com/|/github/|/gh/){re.escape(now)}(?![\w.-])"
+    between = r'/blob/|/tree/|/|\\", \\"'
+    its_branch = rf"(?:({between}){re.escape(branch_now)}(?![\w.-]))?"
 
     def replace(match: re.Match) -> str:
         host, between = match.groups()
         return host + repository + (between + branch if between else "")
 
     changed = []
-    for path in places:
+    for path in sorted(places):
         text = path.read_text(encoding="utf-8")
         new = re.sub(address + its_branch, replace, text)
         if new != text:

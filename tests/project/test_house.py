@@ -1,7 +1,9 @@
-"""Requirements, set-up, and the promises of the README about the repository."""
+"""Requirements, set-up, and the promises of the texts about the repository."""
 
 import json
+import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -13,42 +15,61 @@ import pytest
 import results
 import run_course
 import setup_colab
+import yaml
+from check_file_sizes import too_large
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from run_course import write_page
-from set_repository import rewrite
+from set_repository import address_of, rewrite
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def requirements(name):
-    lines = (
-        line.split("#")[0].strip() for line in (ROOT / name).read_text().splitlines()
-    )
-    return {
-        re.split(r"[<>=!~]", line)[0]: line for line in lines if line and line[0] != "-"
-    }
+def lines_of(name):
+    """Returns the requirements of a file, without options and comments."""
+    lines = (ROOT / name).read_text().splitlines()
+    return [line for line in lines if line and line[0] not in "#-"]
+
+
+def project():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def requirements():
+    lines = (line.split("#")[0].strip() for line in lines_of("requirements.txt"))
+    return {re.split(r"[<>=!~]", line)[0]: line for line in lines}
 
 
 def test_every_requirement_has_a_range_and_a_reason():
-    for name in ("requirements.txt", "requirements-dev.txt"):
-        for line in (ROOT / name).read_text().splitlines():
-            if line and not line.startswith(("#", "-r")):
-                assert re.match(r"[\w-]+>=[\d.]+ *# \S.{10,}", line), line
+    for line in lines_of("requirements.txt"):
+        assert re.match(r"[\w-]+>=[\d.]+ *# \S.{10,}", line), line
+    text = (ROOT / "pyproject.toml").read_text()
+    extra = text.split("\ndev = [\n")[1].split("\n]")[0].splitlines()
+    assert len(extra) == len(project()["optional-dependencies"]["dev"])
+    for line in extra:
+        assert re.match(r' +"[\w\[\]-]+>=[\d.]+", *# \S.{10,}', line), line
 
 
 def test_the_package_asks_for_what_requirements_say():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    ranges = requirements("requirements.txt")
-    for dependency in project["dependencies"]:
+    ranges = requirements()
+    for dependency in project()["dependencies"]:
         name = re.split(r"[<>=!~]", dependency)[0]
         assert ranges.get(name, dependency) == dependency
         assert name in ranges or name == "ipython"  # comes with jupyterlab
 
 
 def test_constraints_pin_every_requirement():
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
-    pins = dict(line.split("==") for line in lines if line and line[0] != "#")
-    for name in requirements("requirements.txt") | requirements("requirements-dev.txt"):
-        assert name in pins, f"{name} is not pinned"
+    pins = dict(line.split("==") for line in lines_of("constraints.txt"))
+    pins = {canonicalize_name(name): version for name, version in pins.items()}
+    extra = project()["optional-dependencies"]["dev"]
+    for wanted in map(Requirement, [*requirements().values(), *extra]):
+        version = pins[canonicalize_name(wanted.name)]
+        assert wanted.specifier.contains(version), f"{wanted}, pinned {version}"
+
+
+def test_pip_and_binder_read_the_pinned_versions():
+    """repo2docker runs `pip install -r requirements.txt` and names no constraints."""
+    assert "-c constraints.txt" in (ROOT / "requirements.txt").read_text().splitlines()
 
 
 def test_colab_never_touches_torch(monkeypatch):
@@ -56,6 +77,7 @@ def test_colab_never_touches_torch(monkeypatch):
     monkeypatch.setattr(setup_colab.importlib.metadata, "distributions", lambda: [])
     names = [re.split(r"[<>=]", line)[0] for line in setup_colab.missing(text)]
     assert "torchinfo" in names and "pooch" in names
+    assert not [name for name in names if name.startswith("-")]
     assert not {"torch", "torchvision"} & set(names)
 
 
@@ -65,7 +87,7 @@ def test_colab_asks_for_nothing_that_is_there():
 
 def test_colab_survives_a_distribution_without_a_name(monkeypatch):
     class Nameless:
-        metadata = {}
+        metadata = {}  # as an interrupted installation leaves it
 
     monkeypatch.setattr(
         setup_colab.importlib.metadata, "distributions", lambda: [Nameless()]
@@ -98,27 +120,132 @@ def test_the_root_stays_small_enough_to_read():
     )
     entries = {name.split("/")[0] for name in files.stdout.splitlines()}
     assert len(entries) <= 24, sorted(entries)
-    assert {e for e in entries if e.endswith(".py")} <= {
-        "helper_functions.py",
-        "conftest.py",
-    }
+    assert {e for e in entries if e.endswith(".py")} == {"helper_functions.py"}
     assert len((ROOT / "helper_functions.py").read_text().splitlines()) < 300
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
 def test_make_help_names_the_commands():
     text = subprocess.run(
         ["make", "help"], cwd=ROOT, capture_output=True, text=True
     ).stdout
-    for target in ("install", "course", "lab", "test", "test-slow", "export", "badges"):
+    for target in "install course lab test test-slow types hooks export badges".split():
         assert re.search(rf"^{target} ", text, re.M), target
 
 
-def test_the_readme_links_to_what_exists():
-    text = (ROOT / "README.md").read_text()
+TEXTS = [*ROOT.glob("*.md"), *ROOT.glob(".github/*.md"), *ROOT.glob("*/README.md")]
+
+
+@pytest.mark.parametrize(
+    "page", TEXTS, ids=lambda path: f"{path.parent.name}/{path.name}"
+)
+def test_texts_link_to_what_exists(page):
+    text = page.read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!http|#)([^)#]+)", text):
-        assert (ROOT / target).exists(), target
+        assert (page.parent / target).exists(), target
+
+
+def test_the_readme_names_every_lesson():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
     for lesson in (ROOT / "notebooks").glob("*.ipynb"):
         assert f"notebooks/{lesson.name}" in text, f"the README lacks {lesson.name}"
+
+
+def test_a_contributor_finds_every_folder_and_command():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    files = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True
+    )
+    folders = {name.split("/")[0] for name in files.stdout.splitlines() if "/" in name}
+    for folder in folders:
+        if not folder.startswith("."):
+            assert f"| [`{folder}/`]({folder})" in text, folder
+            assert (ROOT / folder / "README.md").exists() or folder == "notebooks"
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"`make ([a-z-]+)", text):
+        assert re.search(rf"^{target}:", makefile, re.M), target
+
+
+def test_the_tables_of_tools_and_tests_are_complete():
+    tools = (ROOT / "tools" / "README.md").read_text()
+    for path in (ROOT / "tools").glob("*.py"):
+        assert f"`{path.name}`" in tools, path.name
+    tests = (ROOT / "tests" / "README.md").read_text()
+    for path in (ROOT / "tests").iterdir():
+        if path.is_dir() and path.name != "__pycache__":
+            assert f"`{path.name}/`" in tests, path.name
+
+
+def test_the_citation_names_the_course_and_all_authors_of_the_paper():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["cff-version"] == "1.2.0" and citation["message"]
+    assert citation["version"] == project()["version"]
+    assert citation["repository-code"] == project()["urls"]["Repository"]
+    assert citation["authors"][0]["name"] in (ROOT / "LICENSE").read_text()
+    (paper,) = citation["references"]
+    assert paper["url"] == "https://arxiv.org/abs/2010.11929"
+    names = [author["family-names"] for author in paper["authors"]]
+    assert len(names) == 12 and (names[0], names[-1]) == ("Dosovitskiy", "Houlsby")
+
+
+def test_forms_and_workflows_parse():
+    forms = [*(ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml")]
+    assert len(forms) == 3
+    for path in forms:
+        form = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert form["name"] and form["description"], path.name
+        ids = [field["id"] for field in form["body"]]
+        assert len(ids) == len(set(ids)) and all(
+            field["attributes"]["label"] for field in form["body"]
+        )
+    for name in ("test", "site", "badges"):
+        path = ROOT / ".github" / "workflows" / f"{name}.yml"
+        workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert workflow[True], "on:"  # YAML 1.1 reads `on` as true
+        for job in workflow["jobs"].values():
+            assert job["runs-on"] and job["steps"]
+            for lesson in re.findall(r"notebooks/\w+\.ipynb", str(job["steps"])):
+                assert (ROOT / lesson).exists(), lesson
+    container = ROOT / ".devcontainer" / "devcontainer.json"
+    assert json.loads(container.read_text())["postCreateCommand"] == "make install"
+
+
+def test_hooks_call_commands_that_exist():
+    text = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    (repo,) = yaml.safe_load(text)["repos"]
+    assert repo["repo"] == "local"  # nothing is fetched
+    bin = Path(sys.executable).parent
+    for hook in repo["hooks"]:
+        command, first, *_ = hook["entry"].split()
+        assert hook["language"] == "system" and command.startswith(".venv/bin/")
+        assert shutil.which(Path(command).name, path=str(bin)), command
+        assert first in ("check", "format") or (ROOT / first).exists(), first
+
+
+def test_large_files_are_refused(tmp_path):
+    small, large = tmp_path / "small", tmp_path / "large"
+    small.write_bytes(b"1234")
+    large.write_bytes(b"12345")
+    assert too_large([small, large, tmp_path / "deleted"], limit=4) == [large]
+
+
+def test_settings_hold_for_tests_and_lessons(tmp_path):
+    """Whatever a reader has set, `pytest` runs offline; a lesson under nbval, too."""
+    assert os.environ["VIT_COURSE_OFFLINE"] == "1" and "MPLBACKEND" not in os.environ
+    code = "import os\nassert os.environ['VIT_COURSE_OFFLINE'] == '1'\n"
+    code += "assert 'VIT_COURSE_DATA' not in os.environ"
+    cell = nbformat.v4.new_code_cell(code, execution_count=1)
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    nbformat.write(notebook, tmp_path / "lesson.ipynb")
+    words = ["--nbval", "--nbval-current-env", "-c", ROOT / "pyproject.toml"]
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", *words, tmp_path / "lesson.ipynb"],
+        cwd=ROOT,
+        env=os.environ | {"VIT_COURSE_OFFLINE": "0", "VIT_COURSE_DATA": "elsewhere"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout
 
 
 def test_the_table_of_lessons_has_their_minutes_exercises_and_solutions():
@@ -248,21 +375,25 @@ def test_the_page_of_a_run_keeps_the_lessons_of_earlier_ones(tmp_path):
 
 def test_badges_rewrite_every_address(tmp_path):
     (tmp_path / "notebooks").mkdir()
-    for name in ("pyproject.toml", "README.md", "notebooks/04_class_token.ipynb"):
+    names = ["CITATION.cff", "README.md", "CHANGELOG.md", "pyproject.toml"]
+    names.append("notebooks/04_class_token.ipynb")
+    for name in names:
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    now, branch = address_of(ROOT)
     changed = rewrite(tmp_path, "someone/vit-course", "spring")
-    assert len(changed) == 3
+    assert {path.relative_to(tmp_path).as_posix() for path in changed} == set(names)
     for path in changed:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         assert "someone/vit-course" in text
-        assert "OWNER/REPO" not in text
-        assert "vit-course/blob/main" not in text
-    lesson = json.loads(changed[2].read_text())
+        assert now not in text
+        assert not re.search(rf"vit-course(/blob|/tree)?/{branch}\b", text)
+    assert "/gh/someone/vit-course/spring?" in (tmp_path / "README.md").read_text()
+    lesson = json.loads((tmp_path / names[-1]).read_text())
     set_up = "".join(lesson["cells"][1]["source"])
     assert 'url, branch = "https://github.com/someone/vit-course", "spring"' in set_up
     assert rewrite(tmp_path, "someone/vit-course", "spring") == []
-    rewrite(tmp_path, "OWNER/REPO")
-    for name in ("README.md", "notebooks/04_class_token.ipynb", "pyproject.toml"):
+    rewrite(tmp_path, now, branch)
+    for name in names:
         assert (tmp_path / name).read_bytes() == (ROOT / name).read_bytes()
     with pytest.raises(ValueError, match="owner/name"):
         rewrite(tmp_path, "no-slash")
