@@ -1,6 +1,6 @@
 """What is each part of the recipe worth? One change at a time, several seeds.
 
-Trains `vit_mini_8` from scratch on the 225 rendered training pictures and tests after
+Trains `vit_mini_8` from scratch on the 225 rendered training images and tests after
 the last epoch on freshly drawn ones, which no other file of the course uses. The
 recipe is lesson 11's. Finished runs are kept in `build/ablation.jsonl`: interrupted, it
 goes on where it was.
@@ -35,7 +35,7 @@ RECIPE = {
     "optimizer": "AdamW",
     "lr": 5e-4,
     "weight_decay": 0.05,
-    "warmup": 0.1,  # share of all steps
+    "warmup": 0.1,  # fraction of all steps
     "decay": "cosine",
     "clip_norm": 1.0,
     "augment": True,
@@ -75,8 +75,8 @@ class PostNormBlock(TransformerEncoderBlock):
         return mlp.layer_norm(tokens + self.drop_path(mlp.mlp(tokens)))
 
 
-class Pictures(TensorDataset):
-    """Decoded pictures (n, 3, 64, 64) and labels, each picture with a transform."""
+class Images(TensorDataset):
+    """Decoded images (n, 3, 64, 64) and labels, each image with a transform."""
 
     def __init__(self, images, labels, transform=None) -> None:
         super().__init__(images, labels)
@@ -111,7 +111,7 @@ def run(seed: int, change: dict, train_set, test_set, epochs: int) -> float:
     if settings["augment"]:
         crop = v2.RandomResizedCrop(64, (0.5, 1.0), antialias=True)
         augment = v2.Compose([crop, v2.RandomHorizontalFlip()])
-    loader = DataLoader(Pictures(*train_set, augment), BATCH, shuffle=True)
+    loader = DataLoader(Images(*train_set, augment), BATCH, shuffle=True)
     lr, decay = settings["lr"], settings["weight_decay"]
     if settings["optimizer"] == "Adam":  # coupled, on all parameters, as many do
         optimizer = torch.optim.Adam(model.parameters(), lr=lr, weight_decay=decay)
@@ -120,7 +120,7 @@ def run(seed: int, change: dict, train_set, test_set, epochs: int) -> float:
     steps = epochs * len(loader)
     warmup = round(settings["warmup"] * steps)
     scheduler = warmup_schedule(optimizer, warmup, steps, settings["decay"])
-    one = DataLoader(Pictures(*(t[:1] for t in test_set)))  # not looked at
+    one = DataLoader(Images(*(t[:1] for t in test_set)))  # its accuracy is not used
     train(
         model,
         loader,
@@ -132,7 +132,7 @@ def run(seed: int, change: dict, train_set, test_set, epochs: int) -> float:
         clip_norm=settings["clip_norm"],
         verbose=False,
     )
-    tests = DataLoader(Pictures(*test_set), 200)
+    tests = DataLoader(Images(*test_set), 200)
     return test_step(model, tests, nn.CrossEntropyLoss(), "cpu")[1]
 
 
@@ -155,10 +155,19 @@ def interval(values: list[float]) -> list[float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seeds", type=int, default=5, help="2 or more")
-    parser.add_argument("--epochs", type=int, default=16)
-    parser.add_argument("--only", nargs="+", choices=CHANGES, help="default: all")
-    parser.add_argument("--json", type=Path, default=ROOT / "benchmarks/ablation.json")
+    parser.add_argument(
+        "--seeds", type=int, default=5, help="number of seeds, 2 or more (default: 5)"
+    )
+    parser.add_argument("--epochs", type=int, default=16, help="default: 16")
+    parser.add_argument(
+        "--only", nargs="+", choices=CHANGES, help="changes to run (default: all)"
+    )
+    parser.add_argument(
+        "--json",
+        type=Path,
+        default=ROOT / "benchmarks/ablation.json",
+        help="file for the results (default: benchmarks/ablation.json)",
+    )
     args = parser.parse_args()
     names = ["the recipe", *(n for n in args.only or CHANGES if n != "the recipe")]
     drawn = BUILD / "ablation_test"

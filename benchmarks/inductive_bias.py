@@ -1,7 +1,7 @@
-"""A small CNN and a ViT of equal size, on 30 to 1,000 training pictures.
+"""A small CNN and a ViT of equal size, on 30 to 1,000 training images.
 
-Both also with the patches of every picture in one other, fixed order. Test pictures
-are drawn for this purpose; the learning rates are chosen on validation pictures. With
+Both also with the patches of every image in one fixed random order. Test images
+are drawn for this purpose; the learning rates are chosen on validation images. With
 --data, on photographs: ten classes, drawn with seed 0. Finished runs are kept in
 `build/`: interrupted, it goes on where it was.
 """
@@ -29,12 +29,12 @@ from helper_functions import set_seeds
 SIDE, PATCH, BATCH = 32, 4, 32
 SIZES = (30, 100, 300, 1000)
 RATES = (3e-4, 1e-3, 3e-3)
-DRAWN_SEED, VAL, TEST = 31_030, 300, 600  # pictures in all
+DRAWN_SEED, VAL, TEST = 31_030, 300, 600  # images in all
 CLASSES = 10  # of photographs
 
 
-class Pictures(TensorDataset):
-    """Pictures (n, 3, 32, 32) in -1 … 1, cropped and mirrored, then shuffled."""
+class Images(TensorDataset):
+    """Images (n, 3, 32, 32) in -1 … 1, cropped and mirrored, then shuffled."""
 
     def __init__(self, images, labels, order=None, augment=False) -> None:
         super().__init__(images, labels)
@@ -105,7 +105,7 @@ def run(model, lr, train_set, test_set, steps, seed) -> float:
     loader = DataLoader(train_set, BATCH, sampler=sampler)
     optimizer = create_optimizer(model, lr)
     scheduler = warmup_schedule(optimizer, steps // 10, steps)
-    one = DataLoader(TensorDataset(*(t[:1] for t in test_set.tensors)))  # not looked at
+    one = DataLoader(TensorDataset(*(t[:1] for t in test_set.tensors)))  # not used
     options = {"scheduler": scheduler, "clip_norm": 1.0, "verbose": False}
     loss_fn = nn.CrossEntropyLoss()
     train(model, loader, one, optimizer, loss_fn, 1, **options)
@@ -114,10 +114,12 @@ def run(model, lr, train_set, test_set, steps, seed) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", nargs="+", help="photographs; default: rendered")
-    parser.add_argument("--seeds", type=int, default=5, help="2 or more")
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--data", nargs="+", help="folders or zips (default: rendered)")
+    parser.add_argument(
+        "--seeds", type=int, default=5, help="number of seeds, 2 or more (default: 5)"
+    )
+    parser.add_argument("--steps", type=int, default=300, help="default: 300")
+    parser.add_argument("--json", type=Path, help="file for the results")
     args = parser.parse_args()
     kind = "photographs" if args.data else "rendered"
     images, labels = photographs(args.data) if args.data else rendered()
@@ -132,8 +134,8 @@ def main() -> None:
         if json.dumps(name) not in done:
             start, index = time.perf_counter(), parts(labels, seed)
             this = order if shuffled else None
-            fit = Pictures(images[index[size]], labels[index[size]], this, augment=True)
-            other = Pictures(images[index[on]], labels[index[on]], this)
+            fit = Images(images[index[size]], labels[index[size]], this, augment=True)
+            other = Images(images[index[on]], labels[index[on]], this)
             accuracy = run(model, lr, fit, other, args.steps, seed)
             done[json.dumps(name)] = accuracy
             with log.open("a") as file:

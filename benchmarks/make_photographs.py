@@ -1,8 +1,8 @@
 """Makes the 64-pixel photographs on which the course measured its transfer table.
 
-`photographs.json` lists their numbers in Food-101: the 225 training pictures of
+`photographs.json` lists their file numbers in Food-101: the 225 training images of
 FoodVision Mini and 300 others for the test. With a network, torchvision downloads
-Food-101 (5 GB); another scaler than ours may change single grey values.
+Food-101 (5 GB); another scaler than ours may change single pixel values.
 """
 
 import argparse
@@ -19,7 +19,7 @@ SIDE = 64
 
 
 def make_photographs(food101: Path, target: Path, listed: dict) -> int:
-    """Scales the listed pictures of an unpacked Food-101 into `target`; counts them.
+    """Scales the listed images of an unpacked Food-101 into `target`; counts them.
 
     Args:
         food101: folder with `images/CLASS/NUMBER.jpg`.
@@ -27,7 +27,7 @@ def make_photographs(food101: Path, target: Path, listed: dict) -> int:
         listed: {"train": {CLASS: [NUMBER, …]}, "test": …}.
 
     Raises:
-        ValueError: a picture is missing or damaged; the message names it.
+        ValueError: an image is missing or damaged; the message names it.
     """
     count = 0
     for split, classes in listed.items():
@@ -35,8 +35,8 @@ def make_photographs(food101: Path, target: Path, listed: dict) -> int:
             folder = target / split / name
             folder.mkdir(parents=True, exist_ok=True)
             for number in numbers:
-                picture = load_image(food101 / "images" / name / f"{number}.jpg")
-                small = picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+                image = load_image(food101 / "images" / name / f"{number}.jpg")
+                small = image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
                 small.save(folder / f"{number}.jpg", quality=90)
                 count += 1
     return count
@@ -44,14 +44,21 @@ def make_photographs(food101: Path, target: Path, listed: dict) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--food101", type=Path, help="unpacked; default: download")
-    parser.add_argument("--target", type=Path, default=Path("data/photographs_64px"))
+    parser.add_argument(
+        "--food101", type=Path, help="unpacked folder (default: download)"
+    )
+    parser.add_argument(
+        "--target",
+        type=Path,
+        default=Path("data/photographs_64px"),
+        help="output folder (default: data/photographs_64px)",
+    )
     args = parser.parse_args()
     source = args.food101
     if source is None:
         source = Path(Food101("data", download=True).root) / "food-101"
     count = make_photographs(source, args.target, json.loads(LIST.read_text()))
-    print(f"{count} pictures in {args.target}")
+    print(f"{count} images in {args.target}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""How hard is a picture set? Its mean colour, and a small transformer from scratch.
+"""How hard is an image dataset? Accuracy of mean colour and of a small transformer.
 
-A set that colour gives away teaches nothing; one that nothing learns, nothing either.
+If mean colour is enough, the dataset is too easy; if no model learns it, too hard.
 Runs on any folder in ImageFolder layout: train/CLASS/*.jpg and test/CLASS/*.jpg.
 """
 
@@ -16,23 +16,23 @@ from torch import nn
 from torch.nn import functional as F
 
 ROOT = Path(__file__).resolve().parent.parent
-SIDE, PATCH = 64, 8  # pictures and patches in pixels
+SIDE, PATCH = 64, 8  # images and patches in pixels
 EPOCHS, BATCH = 30, 32
 
 
 def load(folder: Path) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
-    """Pictures (n, 3, 64, 64) in 0..1, labels (n,) and the names of the classes."""
+    """Images (n, 3, 64, 64) in 0..1, labels (n,) and the names of the classes."""
     names = sorted(path.name for path in folder.iterdir() if path.is_dir())
-    pictures, labels = [], []
+    images, labels = [], []
     for label, name in enumerate(names):
         for path in sorted((folder / name).glob("*.jp*g")):
             with Image.open(path) as image:
                 small = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX)
-            pictures.append(np.asarray(small, np.float32) / 255)
+            images.append(np.asarray(small, np.float32) / 255)
             labels.append(label)
-    if not pictures:
-        raise ValueError(f"no JPEG pictures in {folder}, expected {folder}/CLASS/*.jpg")
-    stack = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
+    if not images:
+        raise ValueError(f"no JPEG images in {folder}, expected {folder}/CLASS/*.jpg")
+    stack = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
     return stack, torch.tensor(labels), names
 
 
@@ -76,7 +76,7 @@ class SmallTransformer(nn.Module):
 
 
 def augment(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Flip each picture at random and shift it by up to six pixels each way."""
+    """Flips each image at random and shifts it by up to six pixels."""
     flips = torch.rand(len(x), 1, 1, 1, generator=generator) < 0.5
     x = F.pad(torch.where(flips, x.flip(3), x), (6, 6, 6, 6), mode="reflect")
     shifts = torch.randint(0, 13, (len(x), 2), generator=generator).tolist()
@@ -141,8 +141,15 @@ def measure(data: Path, seeds: int = 5) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=ROOT / "images/foodvision_mini")
-    parser.add_argument("--seeds", type=int, default=5, help="transformers to train")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=ROOT / "images/foodvision_mini",
+        help="dataset folder (default: images/foodvision_mini)",
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=5, help="number of seeds (default: 5)"
+    )
     parser.add_argument("--json", type=Path, help="write the result to this file")
     options = parser.parse_args()
     torch.set_num_threads(2)

@@ -24,7 +24,7 @@ def speed_table(found: dict) -> list[str]:
     """One line for each library; ratios of time, so that below 1 is faster."""
     with_mfu = any(line.get("mfu") for line in found.values())
     heads = ["", "images/s", "time, torchvision = 1", "spread", "peak memory, MB"]
-    heads += ["share of the peak"] if with_mfu else []
+    heads += ["fraction of peak FLOP/s"] if with_mfu else []
     lines = [row(*heads), row(*["---", *["---:"] * (len(heads) - 1)])]
     for name, line in found.items():
         low, high = line["spread"]
@@ -63,7 +63,7 @@ def plot_tokens(rows: list[dict], path: Path) -> None:
     axis.loglog(x, ms, marker="o", color=PALETTE["attention"], label="measured")
     counted = [scale * w for w in work]
     axis.loglog(x, counted, "--", color=PALETTE["layer norm"], label="counted")
-    axis.set(xlabel="patches", ylabel="ms a picture")
+    axis.set(xlabel="patches", ylabel="ms per image")
     axis.legend()
     fig.tight_layout()
     fig.savefig(path, dpi=90)
@@ -87,9 +87,18 @@ def plot_time(methods: dict, baseline: float, path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--speed", type=Path, default=HERE / "speed.json")
-    parser.add_argument("--time", type=Path, default=HERE / "time_to_accuracy.json")
-    parser.add_argument("--output", type=Path, default=HERE / "RESULTS.md")
+    parser.add_argument(
+        "--speed", type=Path, default=HERE / "speed.json", help="results of speed.py"
+    )
+    parser.add_argument(
+        "--time",
+        type=Path,
+        default=HERE / "time_to_accuracy.json",
+        help="results of time_to_accuracy.py",
+    )
+    parser.add_argument(
+        "--output", type=Path, default=HERE / "RESULTS.md", help="page to write"
+    )
     args = parser.parse_args()
     stored, taken = (json.loads(p.read_text()) for p in (args.speed, args.time))
     about, plots = stored["about"], args.output.parent / "plots"
@@ -113,24 +122,24 @@ def main() -> None:
             lines += [*speed_table(stored[f"{name} {mode}"]), ""]
     lines += ["## Time against the number of patches", ""]
     lines += [
-        "A forward pass of `vit_mini_8` on larger and larger pictures. Counted: "
+        "A forward pass of `vit_mini_8` on larger and larger images. Counted: "
         "N (4 D² + 2 D M) + 2 N² D multiplications in a block, fitted at 64 patches.",
         "",
         "![Milliseconds against patches, measured and counted.](plots/tokens.png)",
         "",
-        row("patches", "ms a picture", "counted"),
+        row("patches", "ms per image", "counted"),
         row("---:", "---:", "---:"),
     ]
     second = stored["tokens"][1]
     for line in stored["tokens"]:
         counted = second["ms"] * line["work"] / second["work"]
         lines.append(row(line["patches"], f"{line['ms']:.2f}", f"{counted:.2f}"))
-    pictures = f"{taken['train_pictures']} training, {taken['test_pictures']} test"
+    images = f"{taken['train_pictures']} training, {taken['test_pictures']} test"
     lines += [
         "",
         "## Seconds to an accuracy",
         "",
-        f"`vit_mini_8` on {pictures} pictures; one class for all: "
+        f"`vit_mini_8` on {images} images; one class for all: "
         f"{taken['baseline']:.1%}. One seed; accuracies jump from epoch to epoch, so "
         "the first time at or above a mark flatters. On the CPU.",
         "",

@@ -35,7 +35,7 @@ HERE = Path(__file__).resolve().parent
 BATCH = {"cpu": {"vit_base_16": 4, "vit_mini_8": 64}}
 BATCH["cuda"] = {"vit_base_16": 256, "vit_mini_8": 1024}
 PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L4": 121e12, "T4": 65e12}
-TOKENS = (16, 64, 256, 1024)  # patches of a picture
+TOKENS = (16, 64, 256, 1024)  # patches per image
 
 
 class BuiltIn(nn.Module):
@@ -204,7 +204,7 @@ def memory_apart(peer: str, name: str, mode: str, device: str) -> float:
 
 
 def flops_of(name: str) -> float:
-    """Multiplies and adds of a forward pass, for one picture (two for each)."""
+    """FLOPs of a forward pass for one image, two per multiply-add."""
     v = VARIANTS[name]
     N, D = v.num_patches + 1, v.embedding_dim
     block = N * (4 * D * D + 2 * D * v.mlp_size) + 2 * N * N * D
@@ -246,9 +246,21 @@ def describe(device: str) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--repeats", type=int, default=9, help="twice for forward")
-    parser.add_argument("--json", type=Path, default=HERE / "speed.json")
+    parser.add_argument(
+        "--device", default="cpu", choices=("cpu", "cuda"), help="default: cpu"
+    )
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=9,
+        help="timed training steps; forward passes are twice as many (default: 9)",
+    )
+    parser.add_argument(
+        "--json",
+        type=Path,
+        default=HERE / "speed.json",
+        help="file for the results (default: benchmarks/speed.json)",
+    )
     parser.add_argument("--no-compile", action="store_true", help="skip torch.compile")
     parser.add_argument("--memory", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()

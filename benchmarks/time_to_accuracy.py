@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import torch
-from ablation import NAIVE, RECIPE, Pictures
+from ablation import NAIVE, RECIPE, Images
 from torch import nn
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
@@ -61,13 +61,20 @@ def reached(points: list, target: float) -> float | None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", help="folder or zip; default: FoodVision Mini")
-    parser.add_argument("--limit", type=float, default=60, help="seconds a method")
-    parser.add_argument("--json", type=Path, default=HERE / "time_to_accuracy.json")
+    parser.add_argument("--data", help="folder or zip (default: FoodVision Mini)")
+    parser.add_argument(
+        "--limit", type=float, default=60, help="seconds per method (default: 60)"
+    )
+    parser.add_argument(
+        "--json",
+        type=Path,
+        default=HERE / "time_to_accuracy.json",
+        help="file for the results (default: benchmarks/time_to_accuracy.json)",
+    )
     args = parser.parse_args()
     folder = find_pictures(args.data) if args.data else get_foodvision_mini()
-    start, about = load_checkpoint()
-    own = about["preprocessing"]
+    start, metadata = load_checkpoint()
+    own = metadata["preprocessing"]
     whole = own | {"crop_pct": 1.0}
     plain, classes = decode(folder / "train", whole)
     cut, _ = decode(folder / "train", own)
@@ -79,7 +86,7 @@ def main() -> None:
     for name, settings in (("naive", RECIPE | NAIVE), ("ours, from scratch", RECIPE)):
         set_seeds(0)
         changed = augment if settings["augment"] else None
-        loader = DataLoader(Pictures(*plain.tensors, changed), BATCH, shuffle=True)
+        loader = DataLoader(Images(*plain.tensors, changed), BATCH, shuffle=True)
         model = create_vit("vit_mini_8", num_classes=len(classes))
         tests = DataLoader(tests_whole, 256)
         points[name] = curve(model, loader, tests, settings, 100, args.limit)

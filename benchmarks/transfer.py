@@ -1,8 +1,8 @@
-"""What is pre-training worth? From scratch, frozen, fine-tuned, on one set of pictures.
+"""What is pre-training worth? From scratch, frozen, fine-tuned, on one dataset.
 
 Runs on any folder or zip with train/CLASS/*.jpg and test/CLASS/*.jpg. The rates of
-both transfers were chosen by cross-validation on the training pictures; from scratch is
-lesson 11's recipe, for longer. The test pictures are used once, after the last epoch.
+both transfers were chosen by cross-validation on the training images; from scratch is
+lesson 11's recipe, for longer. The test images are used once, after the last epoch.
 """
 
 import argparse
@@ -34,7 +34,7 @@ METHODS = ("scratch", "frozen", "fine_tuned")
 
 
 class Augmented(TensorDataset):
-    """Decoded pictures with a random crop and flip each time."""
+    """Decoded images with a random crop and flip each time."""
 
     def __init__(self, images: torch.Tensor, labels: torch.Tensor, crop: float) -> None:
         super().__init__(images, labels)
@@ -52,7 +52,7 @@ class Augmented(TensorDataset):
 
 
 def decode(folder: Path, preprocessing: dict) -> tuple[TensorDataset, list[str]]:
-    """Reads all pictures of a folder once: images (n, 3, H, W) and labels (n,)."""
+    """Reads all images of a folder once: images (n, 3, H, W) and labels (n,)."""
     found = load_folder(folder, create_transform(**preprocessing))
     images, labels = zip(*found, strict=True)
     return TensorDataset(torch.stack(images), torch.tensor(labels)), found.classes
@@ -83,7 +83,7 @@ def from_scratch(data: TensorDataset, test: DataLoader, classes: int, size: int)
 
 
 def frozen(start: ViT, data: TensorDataset, classes: int) -> ViT:
-    """A linear head on features of the pictures and of their mirror images."""
+    """A linear head on features of the images and of their horizontal flips."""
     model = copy.deepcopy(start)
     replace_head(model, classes)
     images, labels = data.tensors
@@ -107,8 +107,8 @@ def run(
 ) -> dict[str, tuple[float, float]]:
     """Returns test accuracy and seconds of each method.
 
-    `data` has the training pictures twice, "whole" to be cropped at random and "plain"
-    with the checkpoint's own transform, and the "test" pictures with the latter.
+    `data` has the training images twice, "whole" to be cropped at random and "plain"
+    with the checkpoint's own transform, and the "test" images with the latter.
     """
     results, loader = {}, DataLoader(data["test"], 256)
     size = start.preprocessing["img_size"]
@@ -132,21 +132,21 @@ def run(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", help="folder or zip; default: FoodVision Mini")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--data", help="folder or zip (default: FoodVision Mini)")
+    parser.add_argument("--seeds", type=int, default=5, help="default: 5")
     parser.add_argument("--json", type=Path, help="file for the results")
-    parser.add_argument("--checkpoint", help="default: the one of the course")
+    parser.add_argument("--checkpoint", help="default: the course's checkpoint")
     args = parser.parse_args()
     if args.data:
         os.environ["VIT_COURSE_DATA"] = args.data
     folder = get_foodvision_mini()
-    start, about = load_checkpoint(args.checkpoint)
-    own = about["preprocessing"]
+    start, metadata = load_checkpoint(args.checkpoint)
+    own = metadata["preprocessing"]
     plain, classes = decode(folder / "train", own)
     whole, _ = decode(folder / "train", own | {"crop_pct": 1.0})
     test, _ = decode(folder / "test", own)
     baseline = test.tensors[1].bincount().max().item() / len(test)
-    print(f"{len(plain)} training, {len(test)} test pictures, baseline {baseline:.1%}")
+    print(f"{len(plain)} training, {len(test)} test images, baseline {baseline:.1%}")
     data = {"whole": whole, "plain": plain, "test": test}
     runs = [run(seed, start, data, len(classes)) for seed in range(args.seeds)]
     stored = {"train_pictures": len(plain), "test_pictures": len(test)}

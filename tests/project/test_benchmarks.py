@@ -53,8 +53,8 @@ def test_transfer_on_any_folder(few, tmp_path, monkeypatch, capsys):
 
 def test_frozen_means_frozen(few):
     """Only the head changes; fine-tuning begins with it and changes the rest."""
-    start, about = load_checkpoint()
-    data, classes = transfer.decode(few / "train", about["preprocessing"])
+    start, metadata = load_checkpoint()
+    data, classes = transfer.decode(few / "train", metadata["preprocessing"])
     model = transfer.frozen(start, data, len(classes))
     for name, p in start.named_parameters():
         if not name.startswith("head"):
@@ -79,7 +79,7 @@ def test_photographs_are_made_from_their_numbers(tmp_path, monkeypatch, capsys):
         make_photographs.main()
     Image.new("RGB", (90, 60), "blue").save(tmp_path / "food/images/pizza/8.jpg")
     make_photographs.main()
-    assert capsys.readouterr().out.startswith("2 pictures in")
+    assert capsys.readouterr().out.startswith("2 images in")
     with Image.open(tmp_path / "small" / "test" / "pizza" / "8.jpg") as image:
         assert image.size == (64, 64)
         red, green, blue = image.getpixel((32, 32))
