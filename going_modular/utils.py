@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from going_modular.run_state import written_whole
+from going_modular.run_state import atomic_write
 from going_modular.transfer import read_weights
 
 ENDINGS = (".safetensors", ".pth", ".pt")
@@ -21,11 +21,11 @@ def _path(target_dir: str | Path, model_name: str) -> Path:
 
 
 def save_model(model: nn.Module, target_dir: str | Path, model_name: str) -> Path:
-    """Saves the weights of a model, whole or not at all.
+    """Saves the state dict of a model by an atomic write.
 
     Args:
-        model: any module; its state dict is saved, not its code.
-        target_dir: folder, made if need be.
+        model: any module; its code is not saved.
+        target_dir: folder, created if it does not exist.
         model_name: file name that ends in `.safetensors`, `.pth` or `.pt`.
 
     Returns:
@@ -38,11 +38,11 @@ def save_model(model: nn.Module, target_dir: str | Path, model_name: str) -> Pat
     state = {
         name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()
     }
-    with written_whole(path) as unfinished:
+    with atomic_write(path) as temporary:
         if path.suffix == ".safetensors":
-            save_file(state, unfinished)
+            save_file(state, temporary)
         else:
-            torch.save(state, unfinished)
+            torch.save(state, temporary)
     return path
 
 

@@ -81,8 +81,8 @@ def test_what_is_known_about_it_comes_along(tmp_path):
     path = tmp_path / "a" / "b" / "vit.safetensors"
     facts = {"samples_seen": 7, "val_top1": 0.25, "notes": ["é", None]}
     assert save(vit(), path, **facts) == path
-    model, about = load_checkpoint(path)
-    assert about == {
+    model, metadata = load_checkpoint(path)
+    assert metadata == {
         "config": CONFIG,
         "class_names": NAMES,
         "preprocessing": PREPROCESSING,
@@ -94,10 +94,10 @@ def test_what_is_known_about_it_comes_along(tmp_path):
 
 def test_any_reader_of_safetensors_can_read_it(path):
     with safe_open(path, "np") as file:
-        about = {name: json.loads(text) for name, text in file.metadata().items()}
+        metadata = {name: json.loads(text) for name, text in file.metadata().items()}
         assert {file.get_tensor(name).dtype.name for name in file.keys()} == {"float16"}
-    assert about["config"] == CONFIG and about["class_names"] == NAMES
-    assert about["facts"] == {"samples_seen": 7}
+    assert metadata["config"] == CONFIG and metadata["class_names"] == NAMES
+    assert metadata["facts"] == {"samples_seen": 7}
 
 
 @pytest.mark.parametrize("value", [7e4, -7e4, torch.inf, torch.nan])
@@ -195,9 +195,9 @@ def test_weights_under_another_name(path):
 def change(path, **changes):
     """Writes the file again with some texts beside the weights changed or left out."""
     with safe_open(path, "pt") as file:
-        about = file.metadata() | changes
-    about = {name: text for name, text in about.items() if text is not None}
-    save_file(load_file(path), path, about or None)
+        metadata = file.metadata() | changes
+    metadata = {name: text for name, text in metadata.items() if text is not None}
+    save_file(load_file(path), path, metadata or None)
 
 
 def test_changing_nothing_is_not_refused(path):
@@ -245,15 +245,15 @@ def test_wrong_facts_about_the_weights(path, changes):
 @pytest.mark.parametrize("name", ["head.bias", "embedding.class_token.weight"])
 def test_a_missing_or_another_tensor(path, name):
     with safe_open(path, "pt") as file:
-        about = file.metadata()
+        metadata = file.metadata()
     weights = load_file(path)
-    save_file({k: v for k, v in weights.items() if k != name}, path, about)
+    save_file({k: v for k, v in weights.items() if k != name}, path, metadata)
     refused(path)
-    save_file(weights | {"another": torch.ones(2)}, path, about)
+    save_file(weights | {"another": torch.ones(2)}, path, metadata)
     refused(path)
-    save_file(weights | {name: torch.ones(2)}, path, about)
+    save_file(weights | {name: torch.ones(2)}, path, metadata)
     refused(path)
-    save_file(weights, path, about)
+    save_file(weights, path, metadata)
     load_checkpoint(path)
 
 
@@ -270,9 +270,9 @@ def shipped(path, monkeypatch):
 
 
 def test_the_shipped_checkpoint_is_the_default(shipped):
-    model, about = load_checkpoint()
+    model, metadata = load_checkpoint()
     expected, _ = load_checkpoint(shipped)
-    assert about["facts"] == {"samples_seen": 7}
+    assert metadata["facts"] == {"samples_seen": 7}
     for ours, theirs in zip(model.parameters(), expected.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
