@@ -81,7 +81,7 @@ site: $(VENV)/.author  ## build the web site into build/site
 	@$(BIN)/python tools/make_site.py
 
 browser-test: $(VENV)/.author  ## try the site and JupyterLab in a browser; needs Chromium
-	@$(BIN)/pytest tests/site -m slow
+	@$(PYTEST) tests/site -m slow
 
 clean:  ## remove what the commands above made, except .venv and data/
 	@rm -rf build dist .hypothesis .pytest_cache .ruff_cache
