@@ -23,7 +23,7 @@ from going_modular.checkpoint import load_checkpoint, save_checkpoint
 from going_modular.data_setup import create_transform, to_rgb
 from going_modular.engine import train
 from going_modular.optimization import DECAYS, create_optimizer, warmup_schedule
-from going_modular.train_options import keep_arguments
+from going_modular.training.options import keep_arguments
 from going_modular.transfer import HEAD, load_weights
 from going_modular.vit import create_vit
 
@@ -255,7 +255,7 @@ def main(arguments: list[str] | None = None) -> Path:
         optimizer, args.warmup, epochs * len(loader), args.decay
     )
     free = {"device", "output"} | ({"samples"} if args.decay == "none" else set())
-    keep_arguments(args, going_on=True, free=free)
+    keep_arguments(vars(args), args.output, True, free)
     results = train(
         model,
         loader,

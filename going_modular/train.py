@@ -6,12 +6,11 @@ import csv
 import json
 import math
 import os
-import signal
 import sys
 import time
 import traceback
-from argparse import Namespace
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -19,169 +18,175 @@ from torch import nn
 
 from going_modular.checkpoint import save_checkpoint
 from going_modular.data_setup import load_folder
-from going_modular.distributed import (
-    WholeModel,
-    WholeOptimizer,
-    process_group,
-    share,
-    spread,
-)
-from going_modular.engine import test_step, train
+from going_modular.engine import train
 from going_modular.optimization import create_optimizer, warmup_schedule
-from going_modular.progress import Interrupted, Progress, rank_and_size
-from going_modular.run_state import written_whole
-from going_modular.train_options import keep_arguments, parse
-from going_modular.train_setup import (
+from going_modular.run_state import atomic_write
+from going_modular.training.distributed import (
+    allow_empty,
+    process_group,
+    rank_and_size,
+    shard_dataloader,
+    wrap_model,
+)
+from going_modular.training.options import TrainOptions, keep_arguments, parse
+from going_modular.training.progress import (
+    DistributedRun,
+    EpochProgress,
+    Interrupted,
+    StopRequest,
+)
+from going_modular.training.setup import (
     build_model,
     config_of,
     create_loaders,
+    enable_gradient_checkpointing,
     find_data,
-    recompute_activations,
 )
 from going_modular.transfer import freeze
 from going_modular.vit import create_vit
 
 
 def write_history(results: dict[str, list[float]], output: Path) -> None:
-    """Writes the history as JSON and as CSV, one line an epoch."""
-    with written_whole(output / "history.json") as file:
+    """Writes the history as JSON and as CSV, one line per epoch."""
+    with atomic_write(output / "history.json") as file:
         file.write_text(json.dumps(results, indent=1))
-    with (
-        written_whole(output / "history.csv") as file,
-        file.open("w", newline="") as text,
-    ):
-        table = csv.writer(text)
+    with atomic_write(output / "history.csv") as file, file.open("w", newline="") as f:
+        table = csv.writer(f)
         table.writerow(["epoch", *results])
         rows = zip(*results.values(), strict=True)
         table.writerows([i, *row] for i, row in enumerate(rows, start=1))
 
 
-def watch(args: Namespace, images: int) -> Callable:
-    """Makes the callback that writes, prints and draws after each epoch."""
+def log_epochs(options: TrainOptions, images: int) -> Callable:
+    """Makes the callback that writes and prints the history after each epoch."""
     writer, began = None, time.perf_counter()
-    if args.tensorboard:
+    if options.tensorboard:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise ValueError(
-                f"--tensorboard: pip install tensorboard ({error})"
-            ) from error
-        writer = SummaryWriter(args.output)
+            hint = f"--tensorboard: pip install tensorboard ({error})"
+            raise ValueError(hint) from error
+        writer = SummaryWriter(options.output)
 
-    def note(epoch: int, results: dict[str, list[float]], model: nn.Module) -> None:
+    def log(epoch: int, results: dict[str, list[float]], model: nn.Module) -> None:
         nonlocal began
-        write_history(results, args.output)
+        write_history(results, options.output)
         last = {name: values[-1] for name, values in results.items()}
         speed, began = images / (time.perf_counter() - began), time.perf_counter()
-        numbers = " ".join(f"{name} {value:.4f}" for name, value in last.items())
-        print(f"epoch {epoch + 1}/{args.epochs}: {numbers}, {speed:.0f} images/s")
+        line = " ".join(f"{name} {value:.4f}" for name, value in last.items())
+        print(f"epoch {epoch + 1}/{options.epochs}: {line}, {speed:.0f} images/s")
         sys.stdout.flush()  # into a log at once
         for name, value in last.items() if writer else ():
             writer.add_scalar(name, value, epoch + 1)
 
-    return note
+    return log
 
 
-def run(args: Namespace, device: torch.device, progress: Progress) -> None:
-    """Trains as the command line says; of several processes, each calls it."""
+def run(options: TrainOptions, device: torch.device) -> None:
+    """Trains as the options say; of several processes, each calls it."""
     rank, size = rank_and_size()
     say = print if rank == 0 else lambda text: None
-    file = args.output / "run.pt"
+    file = options.output / "run.pt"
     restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
-    if file.exists() and not (args.resume or restarted):
-        raise ValueError(f"{args.output} holds a run: --resume, or another --output")
+    if file.exists() and not (options.resume or restarted):
+        raise ValueError(f"{options.output} holds a run: --resume, or another --output")
     free = {"output", "resume", "device", "workers", "cache", "tensorboard"}
-    keep_arguments(args, file.exists(), free)
-    folder = find_data(args.data)
-    torch.manual_seed(args.seed)
+    keep_arguments(asdict(options), options.output, file.exists(), free)
+
+    folder = find_data(options.data)
     classes = load_folder(folder / "train").classes
+    torch.manual_seed(options.seed)  # the same initial weights in each process
     model = build_model(
-        args.init, args.model, len(classes), args.img_size, args.dropout
+        options.init, options.model, len(classes), options.img_size, options.dropout
     )
     config, preprocessing = config_of(model), model.preprocessing
-    if args.freeze:
+    if options.freeze:
         freeze(model)
-    if args.recompute:
-        recompute_activations(model)
-    if args.compile:
+    if options.gradient_checkpointing:
+        enable_gradient_checkpointing(model)
+    if options.compile:
         model.compile()
     *loaders, _ = create_loaders(
         folder,
         preprocessing,
-        args.batch_size,
-        args.workers,
-        args.val_fraction,
-        args.seed,
-        args.augment,
-        args.cache,
+        options.batch_size,
+        options.workers,
+        options.val_fraction,
+        options.seed,
+        options.augment,
+        options.cache,
     )
-    train_loader, val_loader, test_loader = map(share, loaders)
-    counts = torch.tensor(test_loader.dataset.targets).bincount()
-    numbers = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    say(f"{config['name']} on {size} x {device}: {numbers:,} numbers to train")
-    pictures = [len(loader.dataset) for loader in loaders]
-    say("{} pictures to train, {} to validate, {} to test".format(*pictures))
-    model = spread(model, device, args.sharded)
-    torch.manual_seed(args.seed + rank)  # each process draws its own dropout
+    train_loader, val_loader, test_loader = map(shard_dataloader, loaders)
+    count = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    say(f"{config['name']} on {size} x {device}: {count:,} trainable parameters")
+    images = [len(loader.dataset) for loader in loaders]
+    say("{} images to train, {} to validate, {} to test".format(*images))
+
+    model = wrap_model(model, device, options.fsdp)
+    torch.manual_seed(options.seed + rank)  # each process draws its own dropout
     # The gradient of key biases is zero but for rounding, which AdamW would enlarge.
-    optimizer = create_optimizer(model, args.lr, args.weight_decay, eps=1e-6)
-    steps = args.epochs * math.ceil(len(train_loader) / args.accumulate)
-    whole = WholeModel(model)
-    loss_fn, amp = nn.CrossEntropyLoss(), torch.bfloat16 if args.amp == "bf16" else None
-    results = train(
-        model,
-        train_loader,
-        test_loader,
-        optimizer,
-        loss_fn,
-        args.epochs,
-        device,
-        scheduler=warmup_schedule(optimizer, int(args.warmup * steps), steps),
-        clip_norm=args.clip,
-        amp_dtype=amp,
-        accumulate=args.accumulate,
-        val_dataloader=val_loader,
-        checkpoint=file,
-        resume=True,
-        callback=watch(args, pictures[0]) if rank == 0 else None,
-        verbose=rank == 0 and sys.stderr.isatty(),
-        progress=progress,
-        parts={"model": whole, "optimizer": WholeOptimizer(model, optimizer)},
-    )
-    _, accuracy = test_step(model, test_loader, loss_fn, device, amp_dtype=amp)
-    state = whole.state_dict()
+    optimizer = create_optimizer(model, options.lr, options.weight_decay, eps=1e-6)
+    steps = options.epochs * math.ceil(len(train_loader) / options.accumulate)
+    scheduler = warmup_schedule(optimizer, int(options.warmup * steps), steps)
+    progress = EpochProgress(model, train_loader, device)
+    parts = {"scheduler": scheduler, "progress": progress}
+    saved = DistributedRun(file, model, optimizer, **parts)
+    with StopRequest(progress):
+        try:
+            results = train(
+                model,
+                train_loader,
+                test_loader,
+                optimizer,
+                allow_empty(nn.CrossEntropyLoss()),
+                options.epochs,
+                device,
+                scheduler=scheduler,
+                amp_dtype=torch.bfloat16 if options.amp == "bf16" else None,
+                val_dataloader=val_loader,
+                checkpoint=saved,
+                resume=True,
+                callback=log_epochs(options, images[0]) if rank == 0 else None,
+                verbose=rank == 0 and sys.stderr.isatty(),
+                meter=progress.meter,
+                group=progress.group,
+                clip_norm=options.clip,
+                accumulate=options.accumulate,
+            )
+        except Interrupted:
+            saved.save()
+            raise
+    state = saved.parts["model"].state_dict()  # of all processes
     if rank == 0:
+        best = max(zip(results["val_acc"], range(options.epochs), strict=True))[1]
+        accuracy = results["test_acc"][best]
         plain = create_vit(**config)
         plain.load_state_dict(state)
-        facts = {"test_accuracy": accuracy, "test_pictures": pictures[2]}
-        path = args.output / "model.safetensors"
+        facts = {"test_accuracy": accuracy, "test_pictures": images[2]}
+        path = options.output / "model.safetensors"
         save_checkpoint(plain, path, config, classes, preprocessing, **facts)
-        baseline = counts.max().item() / counts.sum().item()
-        best = max(zip(results["val_acc"], range(1, args.epochs + 1), strict=True))
+        labels = torch.tensor(test_loader.dataset.targets).bincount()
+        baseline = labels.max().item() / labels.sum().item()
         say(
-            f"test accuracy {accuracy:.1%} (epoch {best[1]}, the best on validation), "
-            f"one answer for all {baseline:.1%}: {path}"
+            f"test accuracy {accuracy:.1%} (epoch {best + 1}, the best on validation), "
+            f"constant predictor {baseline:.1%}: {path}"
         )
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns 0, 1 after an error, 130 if it was stopped."""
-    args, progress = parse(arguments), Progress()
-
-    def stop(number: int, frame) -> None:
-        progress.stop = True
-        if rank_and_size()[1] == 1:  # torchrun sends it more than once
-            signal.signal(number, signal.SIG_DFL)
-            print("finishing the step; once more ends it at once", file=sys.stderr)
-
-    before = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
+    options = parse(arguments)
     try:
-        with process_group(args.device) as device:
-            run(args, device, progress)
-    except Interrupted:
+        with process_group(options.device) as device:
+            run(options, device)
+    except (Interrupted, KeyboardInterrupt) as stop:
         if rank_and_size()[0] == 0:
+            saved = isinstance(stop, Interrupted)
             print(
-                f"stopped; {args.output} holds the run, the same with --resume goes on"
+                f"stopped; {options.output} holds the run, "
+                "the same with --resume continues it"
+                if saved
+                else "stopped before the training began"
             )
         return 130
     except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
@@ -189,9 +194,6 @@ def main(arguments: list[str] | None = None) -> int:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         return 1
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     return 0
 
 

@@ -21,8 +21,8 @@ def lesson_of(proof: dict[str, str]) -> Path:
 
 def file_of(module: str) -> str:
     """Path of a module, or of the package, whose first file is its face."""
-    path = f"going_modular/{module}.py"
-    return path if (ROOT / path).is_file() else f"going_modular/{module}/__init__.py"
+    path = f"going_modular/{module.replace('.', '/')}"
+    return f"{path}/__init__.py" if (ROOT / path).is_dir() else f"{path}.py"
 
 
 def link_to_test(proof: dict[str, str], folder: str) -> str:
@@ -36,7 +36,7 @@ def table() -> str:
     lines = ["| equation | symbol | class or function | lesson | equals | test |"]
     lines += ["|---|---|---|---|---|---|"]
     for proof in proofs():
-        module, _, name = proof["code"].partition(".")
+        module, _, name = proof["code"].rpartition(".")
         code = f"[`{name}`]({file_of(module)})" if module else "by hand"
         lesson = f"[{proof['lesson']}](notebooks/{lesson_of(proof).name})"
         test = link_to_test(proof, "tests")

@@ -23,8 +23,8 @@ def proof(request):
 def modules_of(notebook):
     """The modules that a lesson exports."""
     cells = nbformat.read(notebook, as_version=4).cells
-    found = (re.findall(r"#\| (?:default_exp|export) (\w+)", c.source) for c in cells)
-    return [name for names in found for name in names]
+    found = (re.findall(r"#\| (?:default_exp|export) ([\w.]+)", c.source) for c in cells)
+    return [name.removesuffix(".__init__") for names in found for name in names]
 
 
 def test_the_readme_shows_the_ledger():
@@ -36,7 +36,7 @@ def test_code_comes_out_of_its_lesson(proof):
     lesson = lesson_of(proof)
     if not proof["code"]:  # worked out by hand in the lesson
         return
-    module, name = proof["code"].split(".")
+    module, _, name = proof["code"].rpartition(".")
     assert module in modules_of(lesson)
     code = getattr(importlib.import_module(f"going_modular.{module}"), name)
     assert code.__module__ == f"going_modular.{module}"
@@ -50,7 +50,7 @@ def test_the_test_is_there_and_uses_the_code(proof):
     (found,) = [n for n in functions if n.name == function]
     assert "slow" not in ast.unparse(found), "a proof belongs to `make test`"
     if proof["code"]:
-        module, name = proof["code"].split(".")
+        module, _, name = proof["code"].rpartition(".")
         imports = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
         names = {(n.module, alias.name) for n in imports for alias in n.names}
         assert (f"going_modular.{module}", name) in names or (

@@ -7,34 +7,42 @@ import torch
 from commands import run
 from torch.utils.data import BatchSampler, DataLoader, TensorDataset
 
-from going_modular import distributed
-from going_modular.distributed import Collate, ShareOfBatches, share
-from going_modular.progress import Progress, Tally, gather, total
+from going_modular.training import distributed
+from going_modular.training.distributed import (
+    DistributedBatchSampler,
+    EmptyCollate,
+    all_gather,
+    all_reduce_sum,
+    shard_dataloader,
+)
+from going_modular.training.progress import DistributedMeter
 
 HERE = Path(__file__).resolve().parent
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 @pytest.mark.parametrize("images", [1, 7, 8, 9, 30])
-def test_shares_are_the_batches(images, size):
-    """Each image once, in its batch; shares of a batch differ by one at most."""
+def test_shards_are_the_batches(images, size):
+    """Each image once, in its batch; shards of a batch differ by one at most."""
     batches = BatchSampler(range(images), 8, drop_last=False)
-    shares = [list(ShareOfBatches(batches, rank, size)) for rank in range(size)]
+    shards = [
+        list(DistributedBatchSampler(batches, rank, size)) for rank in range(size)
+    ]
     for i, batch in enumerate(batches):
-        parts = [share[i] for share in shares]
+        parts = [shard[i] for shard in shards]
         assert sorted(sum(parts, [])) == batch
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
-    assert {len(ShareOfBatches(batches, rank, size)) for rank in range(size)} == {
-        len(batches)
-    }
+    assert {
+        len(DistributedBatchSampler(batches, rank, size)) for rank in range(size)
+    } == {len(batches)}
 
 
 def test_no_image_has_the_shapes_of_images():
     data = TensorDataset(torch.ones(3, 3, 8, 6), torch.tensor([1, 2, 0]))
-    images, labels = Collate(data)([])
+    images, labels = EmptyCollate(data)([])
     assert images.shape == (0, 3, 8, 6) and labels.shape == (0,)
     assert labels.dtype == torch.int64
-    images, labels = Collate(data)([data[0], data[2]])
+    images, labels = EmptyCollate(data)([data[0], data[2]])
     assert images.shape == (2, 3, 8, 6) and labels.tolist() == [1, 0]
 
 
@@ -44,7 +52,7 @@ def pretend(monkeypatch, rank, size):
 
 def test_alone_a_loader_stays_as_it_is():
     loader = DataLoader(TensorDataset(torch.arange(5)), 2, shuffle=True)
-    assert share(loader) is loader
+    assert shard_dataloader(loader) is loader
 
 
 def test_shared_loaders_draw_one_order(monkeypatch):
@@ -53,7 +61,7 @@ def test_shared_loaders_draw_one_order(monkeypatch):
         pretend(monkeypatch, rank, 2)
         order = torch.Generator().manual_seed(3)
         data = TensorDataset(torch.arange(11))
-        loader = share(DataLoader(data, 4, shuffle=True, generator=order))
+        loader = shard_dataloader(DataLoader(data, 4, shuffle=True, generator=order))
         seen.append([batch.tolist() for (batch,) in loader])
     order = torch.Generator().manual_seed(3)
     alone = DataLoader(data, 4, shuffle=True, generator=order)
@@ -65,22 +73,18 @@ def test_an_order_of_its_own_for_each_process_is_refused(monkeypatch):
     pretend(monkeypatch, 0, 2)
     data = TensorDataset(torch.arange(5))
     with pytest.raises(ValueError, match="needs a generator"):
-        share(DataLoader(data, 2, shuffle=True))
-    share(DataLoader(data, 2))  # in order: nothing is drawn
+        shard_dataloader(DataLoader(data, 2, shuffle=True))
+    shard_dataloader(DataLoader(data, 2))  # in order: nothing is drawn
 
 
 def test_alone_nothing_is_exchanged():
-    assert total([1, 2.5], "cpu") == [1, 2.5]
-    assert gather("mine") == ["mine"]
-    tally = Tally()
-    with pytest.raises(ValueError, match="the test loader holds no images"):
-        tally.means("cpu", "test loader")
-    assert Progress().state_dict() == {"done": 0}
+    assert all_reduce_sum([1, 2.5], "cpu") == [1, 2.5]
+    assert all_gather("mine") == ["mine"]
+    with pytest.raises(ValueError, match="the dataloader holds no images"):
+        DistributedMeter("cpu").compute()
 
 
-def train(
-    path, processes, *, images=21, accumulate=1, dropout=0.0, kind="whole", **how
-):
+def train(path, processes, *, images=21, accumulate=1, dropout=0.0, kind="ddp", **how):
     """Runs `two_processes.py` and returns what it saved."""
     options = [path, images, accumulate, dropout, kind]
     options += [how.get("stop_at", 0), how.get("resume", "anew")]
@@ -109,11 +113,11 @@ def test_two_processes_are_one(tmp_path):
 @pytest.mark.parametrize(
     "processes, kind, images, accumulate",
     [
-        (2, "whole", 24, 1),
-        (2, "whole", 21, 1),
-        (3, "whole", 21, 2),
-        (2, "sharded", 17, 1),
-        (2, "sharded", 21, 2),
+        (2, "ddp", 24, 1),
+        (2, "ddp", 21, 1),
+        (3, "ddp", 21, 2),
+        (2, "fsdp", 17, 1),
+        (2, "fsdp", 21, 2),
     ],
 )
 def test_several_processes_are_one(tmp_path, processes, kind, images, accumulate):
@@ -125,13 +129,15 @@ def test_several_processes_are_one(tmp_path, processes, kind, images, accumulate
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["whole", "sharded"])
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
 def test_processes_stop_together_and_go_on(tmp_path, kind):
     """With dropout, which each process draws for itself; to the last bit."""
     same = {"dropout": 0.2, "kind": kind}
     expected = train(tmp_path / "expected.pt", 2, **same)
     path = tmp_path / "stopped.pt"
     train(path, 2, stop_at=5, **same)
-    assert torch.load(path.with_suffix(".run"), weights_only=True)["progress"]["done"]
+    assert torch.load(path.with_suffix(".run"), weights_only=True)["progress"][
+        "batches_done"
+    ]
     found = train(path, 2, resume="resume", **same)
     assert_equal(found, expected, 0)

@@ -513,16 +513,16 @@ ALL_RANDOMNESS = {"mixup": 0.2, "rand_augment": 5, "dropout": 0.1, "epoch_size":
 def test_an_interrupted_run_ends_with_the_same_weights(food, tmp_path, monkeypatch):
     options = ALL_RANDOMNESS | {"samples": 210}
     whole = main(arguments(food, tmp_path / "whole", **options))
-    save_run, saved = engine.save_run, []
+    save, saved = engine.Run.save, []
 
-    def save_twice(*args):
+    def save_twice(run):
         if len(saved) == 2:
             raise KeyboardInterrupt
-        saved.append(save_run(*args))
+        saved.append(save(run))
 
     words = arguments(food, tmp_path / "parts", **options)
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "save_run", save_twice)
+        patch.setattr(engine.Run, "save", save_twice)
         with pytest.raises(KeyboardInterrupt):
             main(words)
     assert sorted(os.listdir(tmp_path / "parts")) == ["arguments.json", "run.pt"]

@@ -1,4 +1,7 @@
-"""Lesson 11: a resumed run is the uninterrupted one; no other file is taken for it."""
+"""A resumed run is the uninterrupted one; no other file is taken for it.
+
+Lesson 11 stops after an epoch, lesson 14 after any step.
+"""
 
 import errno
 import itertools
@@ -17,10 +20,10 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from going_modular import engine
+from going_modular import engine, run_state
 from going_modular.optimization import create_optimizer, warmup_schedule
-from going_modular.progress import Interrupted, Progress
-from going_modular.run_state import load_run, save_run
+from going_modular.run_state import RandomState
+from going_modular.training.progress import DistributedRun, EpochProgress, Interrupted
 from going_modular.vit import create_vit
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,6 +93,23 @@ class Run:
         )
         return self
 
+    def train_by_steps(self, path=None, stop_at=None, **options):
+        """As lesson 14 does: asked to stop while it trains on a batch, it saves."""
+        progress, count = EpochProgress(self.model, self.loader, "cpu"), iter(range(99))
+
+        def ask(*images_and_labels):
+            progress.stop |= next(count) + 1 == stop_at
+            return images_and_labels
+
+        parts = {"scheduler": self.schedule, "progress": progress}
+        run = DistributedRun(path, self.model, self.optimizer, **parts)
+        options |= {"group": progress.group, "meter": progress.meter}
+        try:
+            return self.train(run, resume=True, batch_transform=ask, **options)
+        except Interrupted:
+            run.save()
+            raise
+
 
 def bits(run):
     """What two equal runs share: history, weights, averages of AdamW, next rate."""
@@ -155,18 +175,6 @@ def test_killed_again_and_again(tmp_path, uninterrupted):
     assert bits(Run(seed=5).train(path, resume=True)) == uninterrupted[True]
 
 
-def stop_after(batch):
-    """Options of a run that is asked to stop while it learns this batch."""
-    progress, count = Progress(), itertools.count(1)
-
-    def ask(*images_and_labels):
-        if next(count) == batch:
-            progress.stop = True
-        return images_and_labels
-
-    return {"progress": progress, "batch_transform": ask}
-
-
 @pytest.mark.parametrize(
     "batch, workers",
     [(batch, 0) for batch in range(1, EPOCHS * BATCHES + 1)] + [(2, 2), (3, 2), (7, 2)],
@@ -178,19 +186,23 @@ def test_stopped_after_any_step(tmp_path, uninterrupted, batch, workers):
     if workers:
         expected = bits(Run(workers=workers).train())
     with pytest.raises(Interrupted):
-        Run(workers=workers).train(path, **stop_after(batch))
-    done = torch.load(path, weights_only=True)["progress"]["done"]
+        Run(workers=workers).train_by_steps(path, batch)
+    done = torch.load(path, weights_only=True)["progress"]["batches_done"]
     assert done == (batch - 1) % BATCHES + 1
-    resumed = Run(seed=5, workers=workers).train(path, resume=True)
+    resumed = Run(seed=5, workers=workers).train_by_steps(path)
     assert bits(resumed) == expected
+
+
+def test_by_steps_is_lesson_11_to_the_last_bit(uninterrupted):
+    assert bits(Run().train_by_steps()) == uninterrupted[True]
 
 
 def test_stopped_after_each_step(tmp_path, uninterrupted):
     path = tmp_path / "run.pt"
     for _ in range(EPOCHS * BATCHES):
         with pytest.raises(Interrupted):
-            Run(seed=5 if path.exists() else 0).train(path, True, **stop_after(1))
-    assert bits(Run(seed=5).train(path, resume=True)) == uninterrupted[True]
+            Run(seed=5 if path.exists() else 0).train_by_steps(path, 1)
+    assert bits(Run(seed=5).train_by_steps(path)) == uninterrupted[True]
 
 
 def test_a_step_of_two_batches_is_finished(tmp_path):
@@ -198,31 +210,48 @@ def test_a_step_of_two_batches_is_finished(tmp_path):
     path = tmp_path / "run.pt"
     expected = bits(Run().train(accumulate=2))
     with pytest.raises(Interrupted):
-        Run().train(path, accumulate=2, **stop_after(4))
-    assert torch.load(path, weights_only=True)["progress"]["done"] == 2
-    resumed = Run(seed=5).train(path, resume=True, accumulate=2)
+        Run().train_by_steps(path, 4, accumulate=2)
+    assert torch.load(path, weights_only=True)["progress"]["batches_done"] == 2
+    resumed = Run(seed=5).train_by_steps(path, accumulate=2)
     assert bits(resumed) == expected
 
 
-def test_a_stopped_run_without_a_file_starts_anew(uninterrupted):
-    """And a progress that was used before counts from zero."""
-    options = stop_after(2)
-    with pytest.raises(Interrupted):
-        Run().train(**options)
-    assert options["progress"].done == 2
-    options["progress"].stop = False
-    assert bits(Run().train(**options)) == uninterrupted[True]
+@pytest.mark.parametrize("epoch", range(EPOCHS))
+def test_by_steps_killed_after_any_epoch(tmp_path, uninterrupted, epoch):
+    path = tmp_path / "run.pt"
+    with pytest.raises(Killed):
+        Run().train_by_steps(path, callback=kill_at(epoch))
+    assert bits(Run(seed=5).train_by_steps(path)) == uninterrupted[True]
 
 
-def test_stopped_with_more_processes(tmp_path, monkeypatch):
+def test_stopped_with_more_processes(tmp_path):
     """A part of an epoch belongs to as many processes as began it."""
     path = tmp_path / "run.pt"
     with pytest.raises(Interrupted):
-        Run().train(path, **stop_after(2))
+        Run().train_by_steps(path, 2)
     state = torch.load(path, weights_only=True)
-    state["progress"]["each"] *= 2
+    state["progress"]["processes"] *= 2
     torch.save(state, path)
-    refused(path, match="within an epoch of 2 processes; with 1 it cannot")
+    with pytest.raises(ValueError, match="within an epoch of 2 processes; with 1 it c"):
+        Run().train_by_steps(path)
+
+
+@pytest.mark.parametrize("part", ["progress", "batches_done", "processes"])
+def test_progress_that_lacks_something(tmp_path, part):
+    path, run = tmp_path / "run.pt", Run(seed=5)
+    with pytest.raises(Interrupted):
+        Run().train_by_steps(path, 2)
+    state = torch.load(path, weights_only=True)
+    del (state if part == "progress" else state["progress"])[part]
+    torch.save(state, path)
+    before = state_of(run)
+    with pytest.raises(ValueError, match=re.escape(str(path))):
+        run.train_by_steps(path)
+    assert state_of(run)[1] == before[1]
+    for found, weight in zip(
+        run.model.parameters(), Run(5).model.parameters(), strict=True
+    ):
+        assert torch.equal(found, weight)
 
 
 def test_the_best_epoch_came_before_the_kill(tmp_path, uninterrupted):
@@ -270,7 +299,7 @@ def test_the_system_kills_the_process(tmp_path, uninterrupted, moment):
     path = tmp_path / "run.pt"
     code = "import sys, test_run_state as t; from pathlib import Path; "
     code += "t.train_until_killed(Path(sys.argv[1]), sys.argv[2])"
-    folders = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    folders = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
     result = subprocess.run(
         [sys.executable, "-c", code, path, moment],
         env=os.environ | {"PYTHONPATH": folders},
@@ -299,27 +328,35 @@ DRAWS = {
 }
 
 
+def saved_with(path, loader, results):
+    """A file of nothing but random states, and what reads it again."""
+    run = run_state.Run(path, random=RandomState(loader))
+    run.results = results
+    return run
+
+
 @pytest.mark.parametrize("name", DRAWS)
-def test_each_generator_goes_on(tmp_path, name):
+def test_each_generator_continues(tmp_path, name):
     """After one normal number numpy and `random` keep a second one for later."""
-    parts, run = {}, Run()
+    run = Run()
     random.gauss(0, 1)
     np.random.normal()
-    save_run(tmp_path / "run.pt", parts, run.loader, {}, None)
+    saved_with(tmp_path / "run.pt", run.loader, {}).save()
     expected = DRAWS[name](run.loader)
     other = Run(seed=5)
-    load_run(tmp_path / "run.pt", parts, other.loader, [])
+    saved_with(tmp_path / "run.pt", other.loader, {}).load()
     assert DRAWS[name](other.loader) == expected
 
 
 def test_a_loader_without_a_generator(tmp_path):
-    run = Run()
-    loader = DataLoader(Augmented(), 4, shuffle=True)
-    save_run(tmp_path / "run.pt", {}, loader, {"a": [1.0]}, None)
+    path, loader = tmp_path / "run.pt", DataLoader(Augmented(), 4, shuffle=True)
+    saved_with(path, loader, {"a": [1.0]}).save()
     expected = torch.cat([labels for _, labels in loader]).tolist()
     torch.manual_seed(5)
-    assert load_run(tmp_path / "run.pt", {}, run.loader, ["a"]) == ({"a": [1.0]}, None)
-    load_run(tmp_path / "run.pt", {}, loader, ["a"])
+    other = saved_with(path, Run().loader, {"a": []})
+    other.load()
+    assert (other.results, other.best) == ({"a": [1.0]}, None)
+    saved_with(path, loader, {"a": []}).load()
     assert torch.cat([labels for _, labels in loader]).tolist() == expected
 
 
@@ -432,7 +469,7 @@ def test_a_folder_instead_of_a_file(tmp_path):
     refused(tmp_path)
 
 
-PARTS = ["model", "optimizer", "scheduler", "progress", "random", "best"]
+PARTS = ["model", "optimizer", "scheduler", "random", "best"]
 
 
 @pytest.mark.parametrize("part", PARTS)

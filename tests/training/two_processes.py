@@ -7,16 +7,16 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from going_modular.distributed import (
-    WholeModel,
-    WholeOptimizer,
-    process_group,
-    share,
-    spread,
-)
 from going_modular.engine import train
 from going_modular.optimization import create_optimizer, warmup_schedule
-from going_modular.progress import Interrupted, Progress, rank_and_size
+from going_modular.training.distributed import (
+    allow_empty,
+    process_group,
+    rank_and_size,
+    shard_dataloader,
+    wrap_model,
+)
+from going_modular.training.progress import DistributedRun, EpochProgress, Interrupted
 from going_modular.vit import create_vit
 
 SIZES = {"embedding_dim": 24, "mlp_size": 48, "num_heads": 2, "num_classes": 3}
@@ -35,16 +35,15 @@ def main(path, images, accumulate, dropout, kind, stop_at, resume) -> None:
         labels = torch.randint(3, (images,), generator=generator)
         data = TensorDataset(pictures, labels)
         order = torch.Generator().manual_seed(2)
-        loader = share(DataLoader(data, 8, shuffle=True, generator=order))
-        tests = share(DataLoader(data, 5))
-        model = spread(model, device, sharded=kind == "sharded")
+        loader = shard_dataloader(DataLoader(data, 8, shuffle=True, generator=order))
+        tests = shard_dataloader(DataLoader(data, 5))
+        model = wrap_model(model, device, fsdp=kind == "fsdp")
         torch.manual_seed(rank)
         optimizer = create_optimizer(model, lr=1e-3, eps=1e-6)
-        parts = {
-            "model": WholeModel(model),
-            "optimizer": WholeOptimizer(model, optimizer),
-        }
-        progress, count = Progress(), iter(range(1, 1000))
+        scheduler = warmup_schedule(optimizer, 2, 40)
+        progress, count = EpochProgress(model, loader, device), iter(range(1, 1000))
+        parts = {"scheduler": scheduler, "progress": progress}
+        run = DistributedRun(path.with_suffix(".run"), model, optimizer, **parts)
 
         def ask(*batch):
             progress.stop = next(count) == stop_at and rank == 0  # one is enough
@@ -57,23 +56,24 @@ def main(path, images, accumulate, dropout, kind, stop_at, resume) -> None:
                 loader,
                 tests,
                 optimizer,
-                nn.CrossEntropyLoss(),
+                allow_empty(nn.CrossEntropyLoss()),
                 4,
                 device,
-                scheduler=warmup_schedule(optimizer, 2, 40),
+                scheduler=scheduler,
                 clip_norm=0.5,
                 accumulate=accumulate,
                 batch_transform=ask,
                 val_dataloader=tests,
-                checkpoint=path.with_suffix(".run"),
+                checkpoint=run,
                 resume=resume,
                 verbose=False,
-                progress=progress,
-                parts=parts,
+                meter=progress.meter,
+                group=progress.group,
             )
         except Interrupted:
+            run.save()
             print("stopped")
-        state = parts["model"].state_dict()
+        state = run.parts["model"].state_dict()
         if rank == 0:
             torch.save({"weights": state, "results": results}, path)
 
