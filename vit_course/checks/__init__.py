@@ -21,7 +21,7 @@ from vit_course.checks.lesson_02 import (
     check_mended_grid,
     check_num_patches,
     check_overlapping_patches,
-    check_variance_shares,
+    check_variance_fractions,
 )
 from vit_course.checks.lesson_03 import (
     check_linear_patch_embedding,
@@ -37,7 +37,7 @@ from vit_course.checks.lesson_04 import (
 )
 from vit_course.checks.lesson_05 import (
     check_mended_sums,
-    check_position_spread,
+    check_position_std,
     check_row_column_positions,
     check_saved_parameters,
 )
@@ -80,7 +80,7 @@ from vit_course.checks.lesson_11 import (
 from vit_course.checks.lesson_12 import (
     check_accuracy_by_size,
     check_patch_features,
-    check_prepared_pictures,
+    check_prepared_images,
     check_resolution,
 )
 from vit_course.checks.lesson_13 import (
@@ -92,7 +92,7 @@ from vit_course.checks.lesson_13 import (
 from vit_course.checks.lesson_14 import (
     check_accumulated_gradient,
     check_early_stop,
-    check_views_of_pictures,
+    check_image_views,
     check_vit_script,
 )
 from vit_course.checks.lesson_15 import (
@@ -116,6 +116,7 @@ __all__ = [
     "check_geglu",
     "check_gradient_map",
     "check_head_dim",
+    "check_image_views",
     "check_is_at_least",
     "check_layer_scale_block",
     "check_least_confident",
@@ -145,8 +146,8 @@ __all__ = [
     "check_overlapping_patches",
     "check_pad_to_square",
     "check_patch_features",
-    "check_position_spread",
-    "check_prepared_pictures",
+    "check_position_std",
+    "check_prepared_images",
     "check_proof",
     "check_received_attention",
     "check_removal_of_patches",
@@ -162,8 +163,7 @@ __all__ = [
     "check_similarity_by_layer",
     "check_time_ratio",
     "check_trace_shapes",
-    "check_variance_shares",
+    "check_variance_fractions",
     "check_variation",
-    "check_views_of_pictures",
     "check_vit_script",
 ]

@@ -17,8 +17,9 @@ import torch
 from torch import nn
 
 CUT = (
-    "the values are right, but no gradient arrives, so nothing before it can learn. "
-    "`detach`, `.data`, `.item()`, `torch.tensor(…)`, numpy and `no_grad` cut the graph"
+    "the values are right, but no gradient arrives, so nothing before it can be "
+    "trained. `detach`, `.data`, `.item()`, `torch.tensor(…)`, numpy and `no_grad` cut "
+    "the graph"
 )
 SHOWN_ONLY = (
     "right for the example shown, and wrong for another input: does your code hold a "
@@ -26,7 +27,7 @@ SHOWN_ONLY = (
 )
 CHANGED = (
     "your code changes the tensor that it was given (an operation in place, such as "
-    "`+=`, or one that ends in `_`). Whoever called it still needs that tensor."
+    "`+=`, or one that ends in `_`). The caller still needs that tensor."
 )
 IN_PLACE = (
     "an operation in place (such as `+=`) overwrites a tensor that the backward pass "
@@ -68,7 +69,7 @@ def _last_line_of_learner(error: BaseException) -> str:
         # Jupyter: /tmp/ipykernel_…; Colab also: /tmp/ipython-input-…; older: <ipython-…
         in_cell = "ipykernel" in frame.filename or "ipython-input" in frame.filename
         if in_cell:
-            text = linecache.getline(frame.filename, frame.lineno).strip()
+            text = linecache.getline(frame.filename, frame.lineno or 0).strip()
             return f", in line {frame.lineno} of its cell: {text}"
     return ""
 
@@ -129,21 +130,21 @@ def is_a_function(answer: object, name: str) -> None:
     )
 
 
-def starts_small(values: torch.Tensor, name: str) -> None:
-    """Checks that a parameter starts with a standard deviation of 0.02.
+def is_initialised_small(values: torch.Tensor, name: str) -> None:
+    """Checks that a parameter is initialised with a standard deviation of 0.02.
 
     Args:
-        values: so many that chance moves their standard deviation by little.
+        values: so many that their standard deviation varies little by chance.
         name: of the parameter.
 
     Raises:
         Hint: it does not.
     """
-    spread = values.std().item()
+    std = values.std().item()
     hint(
-        0.015 < spread < 0.025,
-        f"`{name}` starts with a standard deviation of {spread:.3g}. The task asks for "
-        "0.02.",
+        0.015 < std < 0.025,
+        f"`{name}` is initialised with a standard deviation of {std:.3g}. The task "
+        "asks for 0.02.",
     )
 
 
@@ -252,14 +253,13 @@ def _kind(value) -> str:
 
 
 def _check_kind(ours, theirs, shown: str) -> None:
-    """Checks that an answer is of the right kind, shape and type of number."""
-    hint(
-        ours is not None or theirs is None,
-        NO_RETURN,
-    )
+    """Checks that an answer is of the right kind, shape and dtype."""
+    if ours is None and theirs is not None:
+        raise Hint(NO_RETURN)
+    wrong_kind = f"for {shown} it gives {_kind(ours)}, expected {_kind(theirs)}"
     if isinstance(theirs, tuple | list):
-        several = isinstance(ours, tuple | list) and len(ours) == len(theirs)
-        hint(several, f"for {shown} it gives {_kind(ours)}, expected {_kind(theirs)}")
+        if not isinstance(ours, tuple | list) or len(ours) != len(theirs):
+            raise Hint(wrong_kind)
         for a, b in zip(ours, theirs, strict=True):
             _check_kind(a, b, shown)
         return
@@ -268,17 +268,15 @@ def _check_kind(ours, theirs, shown: str) -> None:
         if isinstance(theirs, int | float) and not isinstance(theirs, bool):
             hint(number, f"for {shown} it gives {_kind(ours)}, expected a number")
         return
-    hint(
-        isinstance(ours, torch.Tensor),
-        f"for {shown} it gives {_kind(ours)}, expected {_kind(theirs)}",
-    )
+    if not isinstance(ours, torch.Tensor):
+        raise Hint(wrong_kind)
     hint(
         ours.shape == theirs.shape,
         f"for {shown} it gives {_kind(ours)}, expected {tuple(theirs.shape)}",
     )
     hint(
         ours.is_floating_point() == theirs.is_floating_point(),
-        f"it gives numbers of type {ours.dtype}, expected {theirs.dtype}",
+        f"it gives values of dtype {ours.dtype}, expected {theirs.dtype}",
     )
 
 
@@ -305,14 +303,14 @@ def _show(inputs: tuple) -> str:
 
 
 def _gradients(out, inputs: tuple) -> list:
-    """Gradients of a fixed mixture of all outputs, for each input of floats."""
+    """Gradients of a fixed weighted sum of all outputs, for each input of floats."""
     wanted = [x for x in inputs if isinstance(x, torch.Tensor) and x.requires_grad]
     generator = torch.Generator().manual_seed(1)
     loss = torch.zeros(())
     for value in _as_tensors(out):
         if value.is_floating_point():
-            mixture = torch.randn(value.shape, generator=generator, dtype=value.dtype)
-            loss = loss + (value * mixture).sum()
+            weights = torch.randn(value.shape, generator=generator, dtype=value.dtype)
+            loss = loss + (value * weights).sum()
     if not loss.requires_grad:
         return [None] * len(wanted)
     return list(torch.autograd.grad(loss, wanted, allow_unused=True))
@@ -353,7 +351,7 @@ def compare(
             lambda error, f=known: in_place(error) or f(error), was_right
         ):
             ours = _call(answer, handed)
-        # Parameters are no inputs to whoever wrote the module.
+        # To the author of a module, its parameters are not inputs.
         shown = _show(given[: getattr(answer, "inputs", len(given))])
         for before, after in zip(given, handed, strict=True):
             if isinstance(before, torch.Tensor):

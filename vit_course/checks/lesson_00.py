@@ -18,27 +18,27 @@ from vit_course.checks.hints import (
 )
 
 HEAD_MISTAKES = {
-    "Base has as many layers as heads, 12. You divide by the layers; heads are what "
-    "shares D out.": lambda v: v.embedding_dim // v.num_transformer_layers,
+    "Base has as many layers as heads, 12. You divide by the layers; the heads divide "
+    "D among them.": lambda v: v.embedding_dim // v.num_transformer_layers,
     "64 is right for most sizes, and no law: look at Huge. Compute it.": (lambda v: 64),
-    "that is D, the numbers of a whole token. All heads together work with them.": (
+    "that is D, the dimension of a whole token. The heads divide it among them.": (
         lambda v: v.embedding_dim
     ),
-    "that is the width inside the MLP shared out. Heads share the token, D numbers.": (
+    "that is the hidden size of the MLP, divided by the heads. The heads divide D.": (
         lambda v: v.mlp_size // v.num_heads
     ),
-    "0 comes of a division the wrong way round (there are fewer heads than numbers), "
-    "and of `%`, which gives what is left over.": (
+    "0 comes of a division the wrong way round (there are fewer heads than "
+    "dimensions), and of `%`, which gives what is left over.": (
         lambda v: v.num_heads // v.embedding_dim
     ),
-    "more heads do not make a token longer: share D out, do not multiply it.": (
+    "more heads do not make a token longer: divide D by the heads, do not multiply.": (
         lambda v: v.embedding_dim * v.num_heads
     ),
 }
 
 
 def check_head_dim(answer: Callable) -> None:
-    """Checks how many numbers of a token one head works with.
+    """Checks the dimension of one head, D_h.
 
     Raises:
         Hint: it is not right yet.
@@ -56,10 +56,10 @@ def check_head_dim(answer: Callable) -> None:
         found = answer(variants[0])
     hint(
         isinstance(found, int),
-        f"it gives {found!r}, a {type(found).__name__}. A number of numbers is an int: "
-        "`//` divides whole numbers, `/` gives a float.",
+        f"it gives {found!r}, a {type(found).__name__}. The dimension of a head is an "
+        "int: `//` divides whole numbers, `/` gives a float.",
     )
-    passed("the numbers of one head")
+    passed("the dimension of one head")
 
 
 def _head_dim(variant: ViTVariant) -> int:
@@ -76,8 +76,8 @@ SHAPES = {
     "head": lambda b, h, w, p, d, c: (b, c),
 }
 NOT_SQUARE = (
-    "the picture need not be square: the patches are rows times columns, and their "
-    "numbers differ."
+    "the image need not be square: N is rows times columns of patches, and the two "
+    "differ."
 )
 ONE_PIXEL_ROW = "a patch is P pixels high and P pixels wide: divide by P twice."
 ONE_MORE = "the class token is one more token: N patches become N + 1."
@@ -87,41 +87,41 @@ SHAPE_MISTAKES = [
     ("patches", ONE_PIXEL_ROW, lambda b, h, w, p, d, c: (b, h * w // p, p * p * 3)),
     (
         "patches",
-        "each pixel of an RGB picture is three numbers, so a flat patch has P·P·3.",
+        "each pixel of an RGB image has three values, so a flat patch has P·P·3.",
         lambda b, h, w, p, d, c: (b, (h // p) * (w // p), p * p),
     ),
     (
         "patches",
-        "a patch that is only cut out has P·P·3 numbers; D comes with E. In Base both "
+        "a patch that is only cut out has P·P·3 values; D comes with E. In Base both "
         "are 768, by chance.",
         lambda b, h, w, p, d, c: (b, (h // p) * (w // p), d),
     ),
     (
         "patches",
-        "a flat patch is one row of numbers: P·P·3 is one size of the shape.",
+        "a flat patch is one vector: P·P·3 is one size of the shape.",
         lambda b, h, w, p, d, c: (b, (h // p) * (w // p), p, p, 3),
     ),
     (
         "patches",
-        "the class token comes later: cutting a picture gives N patches.",
+        "the class token comes later: cutting an image gives N patches.",
         lambda b, h, w, p, d, c: (b, (h // p) * (w // p) + 1, p * p * 3),
     ),
     (
         "projected",
-        "E maps the P·P·3 numbers of a patch to D numbers. In Base both are 768, by "
+        "E maps the P·P·3 values of a patch to D features. In Base both are 768, by "
         "chance.",
         lambda b, h, w, p, d, c: (b, (h // p) * (w // p), p * p * 3),
     ),
     ("class token", ONE_MORE, lambda b, h, w, p, d, c: (b, (h // p) * (w // p), d)),
     (
         "class token",
-        "the class token is one more row, not one more number in each row: "
+        "the class token is one more token, not one more feature of each token: "
         "concatenate along the tokens.",
         lambda b, h, w, p, d, c: (b, (h // p) * (w // p), d + 1),
     ),
     (
         "class token",
-        "the class token is not one more picture: concatenate along the tokens.",
+        "the class token is not one more image: concatenate along the tokens.",
         lambda b, h, w, p, d, c: (b + 1, (h // p) * (w // p), d),
     ),
     (
@@ -132,7 +132,8 @@ SHAPE_MISTAKES = [
     ),
     (
         "encoder",
-        "positions are added to the tokens, not put behind them: no token more.",
+        "position embeddings are added to the tokens, not appended: their number "
+        "stays.",
         lambda b, h, w, p, d, c: (b, (h // p) * (w // p) + 2, d),
     ),
     (
@@ -147,14 +148,14 @@ SHAPE_MISTAKES = [
     ),
     (
         "head",
-        "that is what the head is given, y. Its answer is one number a class.",
+        "that is y, the input of the head. Its output has one logit per class.",
         lambda b, h, w, p, d, c: (b, d),
     ),
 ]
 
 
 def check_trace_shapes(answer: Callable) -> None:
-    """Checks the shapes on the way of a picture through Figure 1.
+    """Checks the shapes of the tensors of Figure 1, from patches to logits.
 
     Raises:
         Hint: it is not right yet.
@@ -175,7 +176,7 @@ def check_trace_shapes(answer: Callable) -> None:
         )
         for key in SHAPES:
             _check_shape(key, found[key], case, number)
-    passed("the shapes of all stations")
+    passed("the shapes of all tensors")
 
 
 def _check_shape(key: str, found, case: tuple, was_right: int) -> None:
@@ -301,7 +302,7 @@ ENDING_MISTAKES = [  # for those with one
 
 
 def check_is_at_least(answer: Callable) -> None:
-    """Checks the mended question whether a version is new enough.
+    """Checks the mended comparison of two versions.
 
     Raises:
         Hint: it is not right yet.
@@ -335,8 +336,8 @@ def _compare_versions(
         hint(
             found != [mistake(version, minimum) for version, _, minimum in cases], text
         )
-    hint(True not in found or False in found, "it says True to every question")
-    hint(False not in found or True in found, "it says False to every question")
+    hint(True not in found or False in found, "it returns True for all versions")
+    hint(False not in found or True in found, "it returns False for all versions")
     first = next(i for i, value in enumerate(found) if value != right[i])
     version, _, minimum = cases[first]
     raise Hint(
@@ -363,12 +364,12 @@ def _unreadable(error: Exception, call: str) -> str:
 GIANT = ViTVariant(48, 1664, 8192, 16, patch_size=14)
 REPORTED = 1_843_000_000
 GIANT_FIELDS = {
-    "num_transformer_layers": "the depth, encoder blocks",
-    "embedding_dim": "the width, D",
-    "mlp_size": "the width inside the MLP; here it is not four times D",
+    "num_transformer_layers": "the depth, the number of encoder blocks",
+    "embedding_dim": "the embedding dimension, D",
+    "mlp_size": "the hidden size of the MLP; here it is not four times D",
     "num_heads": "the heads. They cost no parameters, so no count can notice this",
     "patch_size": "the 14 of the name; without it a `ViTVariant` has patches of 16",
-    "img_size": "pixels of a side",
+    "img_size": "height and width in pixels",
 }
 IN_MILLIONS = (
     "the table prints millions and the count is in ones: bring both to the same unit "
@@ -400,7 +401,7 @@ DIFFERENCES = [  # from the count
         lambda n: (REPORTED - n) / REPORTED,
     ),
     (
-        "'difference' is the quotient of both. Take 1 away: equal counts differ by 0.",
+        "'difference' is the ratio of both. Subtract 1: equal counts differ by 0.",
         lambda n: n / REPORTED,
     ),
     (IN_MILLIONS, lambda n: (n - 1843) / 1843),
@@ -445,8 +446,8 @@ def check_measure_giant(answer: Callable) -> None:
 def _no_classes(error: Exception) -> str:
     if isinstance(error, ValueError) and "num_classes and in_channels" in str(error):
         return (
-            "`count_parameters` refuses 0 classes. Ask it for any head, and leave the "
-            "part 'head' out of the sum."
+            "`count_parameters` raises ValueError for 0 classes. Call it with any "
+            "number of classes, and leave the part 'head' out of the sum."
         )
     return ""
 

@@ -1,4 +1,4 @@
-"""Checks of the exercises of lesson 01: pictures, statistics, seeds and loaders."""
+"""Checks of the exercises of lesson 01: images, statistics, seeds and loaders."""
 
 import random
 import statistics
@@ -24,7 +24,7 @@ from vit_course.checks.hints import (
 
 
 def check_pad_to_square(answer: Callable) -> None:
-    """Checks a picture put in the middle of a black square.
+    """Checks an image that is padded to a black square.
 
     Raises:
         Hint: it is not right yet.
@@ -38,45 +38,45 @@ def check_pad_to_square(answer: Callable) -> None:
             found = answer(given)
         hint(
             np.array_equal(np.asarray(given), pixels),
-            "your code changes the picture that it was given. Paste it on a new one.",
+            "your code changes the image that it was given. Paste it on a new one.",
         )
         _check_padded(found, pixels, number)
-    passed("squares with the whole picture in the middle")
+    passed("squares with the whole image in the middle")
 
 
 def _check_padded(found, pixels: np.ndarray, was_right: int) -> None:
     height, width, _ = pixels.shape
     side = max(width, height)
-    shown = f"a picture {width} wide and {height} high"
+    shown = f"an image {width} wide and {height} high"
     hint(
         found is not None,
         f"{NO_RETURN} (`paste` changes the square, and gives back None itself.)",
     )
     hint(
         isinstance(found, Image.Image),
-        f"it gives a {type(found).__name__}, expected a picture of PIL",
+        f"it gives a {type(found).__name__}, expected a PIL image",
     )
     hint(
         found.mode == "RGB",
-        f"the square has the mode {found.mode!r}, expected 'RGB', as the picture",
+        f"the square has the mode {found.mode!r}, expected 'RGB', as the image",
     )
     again = found.size == (side, side) or not was_right
     hint(found.size != (width, height) or width == height, f"{shown} stays as it is")
     wide_only = was_right and width < height and found.size == (width, width)
     hint(
         not wide_only,
-        "the side is always the width. A picture can be higher than wide as well.",
+        "the side is always the width. An image can be higher than wide as well.",
     )
     hint(
         found.size != (min(width, height),) * 2 or width == height,
-        "the shorter side was taken, so the picture is cut. The square needs the "
+        "the shorter side was taken, so the image is cropped. The square needs the "
         "longer one.",
     )
     hint(again, SHOWN_ONLY)
     hint(
         abs(width - height) % 2 == 0 or sorted(found.size) != [side - 1, side],
-        f"for {shown} the result has the size {found.size}: an odd border has no half, "
-        "so one of its sides needs a pixel more than the other.",
+        f"for {shown} the result has the size {found.size}: the padding is an odd "
+        "number of pixels, so one side needs a pixel more than the other.",
     )
     hint(
         found.size == (side, side),
@@ -89,7 +89,7 @@ def _check_padded(found, pixels: np.ndarray, was_right: int) -> None:
 def _check_place(square: np.ndarray, pixels: np.ndarray) -> None:
     height, width, _ = pixels.shape
     rows, columns = square.shape[0] - height, square.shape[0] - width
-    places = []  # where the whole picture stands in the square
+    places = []  # where the whole image stands in the square
     for y in range(rows + 1):
         for x in range(columns + 1):
             if np.array_equal(square[y : y + height, x : x + width], pixels):
@@ -98,23 +98,23 @@ def _check_place(square: np.ndarray, pixels: np.ndarray) -> None:
         for text, wrong in _pad_mistakes(Image.fromarray(pixels)):
             hint(not np.array_equal(square, np.asarray(wrong)), text)
         raise Hint(
-            "the square does not hold the whole picture, pixel by pixel. Nothing may "
-            "be resized, cut, turned or tinted."
+            "the square does not hold the whole image, pixel by pixel. Nothing may be "
+            "resized, cropped, rotated or recoloured."
         )
     x, y = places[0]
     hint(
         x in (columns // 2, columns - columns // 2)
         and y in (rows // 2, rows - rows // 2),
-        f"the picture stands at column {x}, row {y} of the square, not in the middle: "
-        "half of what is left over goes before it.",
+        f"the image stands at column {x}, row {y} of the square, not in the middle: "
+        "half of the padding goes before it.",
     )
     outside = square.copy()
     outside[y : y + height, x : x + width] = 0
-    hint(not outside.any(), "the border is not black: its pixels should all be 0.")
+    hint(not outside.any(), "the padding is not black: its pixels should all be 0.")
 
 
 def _pad_mistakes(image: Image.Image) -> list[tuple[str, Image.Image]]:
-    """Squares that known mistakes make of a picture, each with its hint."""
+    """Squares that known mistakes make of an image, each with its hint."""
     width, height = image.size
     side = max(image.size)
 
@@ -125,43 +125,45 @@ def _pad_mistakes(image: Image.Image) -> list[tuple[str, Image.Image]]:
 
     found = [
         (
-            "column and row are swapped, so the picture is cut: `paste` wants (x, y), "
-            "and x comes of the width.",
+            "column and row are swapped, so the image is cropped: `paste` wants (x, "
+            "y), and x comes of the width.",
             pasted((side - height) // 2, (side - width) // 2),
         ),
         (
-            "the corner of the picture is in the middle, not the picture: the corner "
-            "goes where half of what is left over ends.",
+            "the corner of the image is in the middle, not the image: the corner goes "
+            "where half of the padding ends.",
             pasted(side // 2, side // 2),
         ),
-        ("the square is empty: was the picture pasted on it?", pasted(side, side)),
+        ("the square is empty: was the image pasted on it?", pasted(side, side)),
     ]
     for way in Image.Resampling:
-        squeezed = "the picture was resized to a square, and so squeezed."
+        squeezed = "the image was resized to a square, and so squeezed."
         found.append((squeezed, image.resize((side, side), way)))
     return found
 
 
 class _Loader(DataLoader):
-    """A loader that says what it holds, for the hints."""
+    """A loader whose repr names its images, for the hints."""
+
+    dataset: TensorDataset
 
     def __repr__(self) -> str:
         images = self.dataset.tensors[0]
         count, _, height, width = images.shape
-        return f"a loader of {count} pictures of {height} x {width}"
+        return f"a loader of {count} images of {height} x {width}"
 
 
 def _loaders() -> list[_Loader]:
-    """Loaders of pictures that differ in brightness, contrast and colour."""
+    """Loaders of images that differ in brightness, contrast and colour."""
     generator = torch.Generator().manual_seed(1)
     found = []
     # The last batch is smaller, then of the same size as the others, then the only one.
     for count, size, batch in [(10, (24, 36), 4), (3, (40, 16), 1), (4, (20, 31), 9)]:
-        levels = torch.rand(count, 3, 1, 1, generator=generator)  # of each picture
-        spread = torch.rand(count, 3, 1, 1, generator=generator) * 0.5
+        levels = torch.rand(count, 3, 1, 1, generator=generator)  # of each image
+        scale = torch.rand(count, 3, 1, 1, generator=generator) * 0.5
         levels[-2:] += torch.tensor([0.9, 0.3, -0.6]).view(3, 1, 1)
         noise = torch.rand(count, 3, *size, generator=generator) - 0.5
-        images = levels + spread * noise  # (count, 3, H, W)
+        images = levels + scale * noise  # (count, 3, H, W)
         labels = torch.arange(count)
         found.append(_Loader(TensorDataset(images, labels), batch_size=batch))
     return found
@@ -211,28 +213,28 @@ def _batch_var(images: torch.Tensor) -> torch.Tensor:
 
 
 ONE_BATCH = (
-    "these are the numbers of a single batch. Is something overwritten in the loop, or "
+    "these are the values of a single batch. Is something overwritten in the loop, or "
     "does a `return` stand inside it?"
 )
 CONSTANTS = (
-    "these are ImageNet's numbers. Compute them from the pictures of the loader."
+    "these are ImageNet's constants. Compute them from the images of the loader."
 )
 BETWEEN = (
-    "the spread is averaged over pictures or batches. That leaves out how much these "
-    "differ from each other: a dark and a bright picture, each of one colour, would "
-    "have no spread at all. Add up x and x² over all pixels first."
+    "the standard deviation is averaged over images or batches. That leaves out how "
+    "much these differ from each other: a dark and a bright image, each of one colour, "
+    "would have a standard deviation of 0. Add up x and x² over all pixels first."
 )
 MIXED = (
-    "the channels are mixed. `view(3, -1)` cuts memory, where each picture lies with "
-    "its three channels behind one another. Bring the channel axis to the front first "
+    "the channels are mixed. `view(3, -1)` cuts memory, where the three channels of an "
+    "image follow one another. Bring the channel axis to the front first "
     "(`transpose(0, 1)`), or name the axes: `dim=(0, 2, 3)`."
 )
 ALL_CHANNELS = (
-    "all channels together give one number. Keep axis 1 apart: red, green and blue "
-    "have a mean and a spread each."
+    "all channels together give one value. Keep axis 1: red, green and blue have a "
+    "mean and a standard deviation each."
 )
 MEAN_MISTAKES = {
-    "batches are averaged, so that each picture of the smaller last batch counts for "
+    "batches are averaged, so that each image of the smaller last batch counts for "
     "more than the others. Add up over pixels, and divide once.": (
         _over_batches(_batch_mean)
     ),
@@ -245,10 +247,10 @@ MEAN_MISTAKES = {
     f"{MIXED} In each batch, too.": lambda loader: (
         sum(_cut(x).sum(dim=1) for x, _ in loader) / _rows(_all_images(loader)).shape[1]
     ),
-    "this is a sum. Divide by the number of pixels, in each picture H · W.": (
+    "this is a sum. Divide by the number of pixels, in each image H · W.": (
         lambda loader: _rows(_all_images(loader)).sum(dim=1)
     ),
-    "the sum is divided by the number of pictures. Each has H · W pixels.": (
+    "the sum is divided by the number of images. Each has H · W pixels.": (
         lambda loader: _all_images(loader).sum(dim=(2, 3)).mean(dim=0)
     ),
     "the sum is divided by the number of all values. A channel has a third of them.": (
@@ -257,33 +259,34 @@ MEAN_MISTAKES = {
     "the sum is divided by the number of batches.": (
         lambda loader: _rows(_all_images(loader)).sum(dim=1) / len(loader)
     ),
-    "this is a mean for each place in the picture, not for each channel: average over "
-    "pictures, rows and columns, axes 0, 2 and 3.": (
+    "this is a mean for each place in the image, not for each channel: average over "
+    "images, rows and columns, axes 0, 2 and 3.": (
         lambda loader: _all_images(loader).mean(dim=0)
     ),
 }
 STD_MISTAKES = {
-    f"{BETWEEN} (Yours is the mean of the pictures' standard deviations.)": (
+    f"{BETWEEN} (Yours is the mean of the images' standard deviations.)": (
         lambda loader: _all_images(loader).std(dim=(2, 3)).mean(dim=0)
     ),
     f"{BETWEEN} (Yours is the mean of the batches' standard deviations.)": (
         _over_batches(_batch_std)
     ),
-    f"{BETWEEN} (Yours is the root of the batches' mean variance.)": (
+    f"{BETWEEN} (Yours is the square root of the batches' mean variance.)": (
         lambda loader: _over_batches(_batch_var)(loader).sqrt()
     ),
-    f"{BETWEEN} (Yours is the root of the pictures' mean variance.)": (
+    f"{BETWEEN} (Yours is the square root of the images' mean variance.)": (
         lambda loader: _all_images(loader).var(dim=(2, 3)).mean(dim=0).sqrt()
     ),
-    "this is the spread of the pictures' means. It leaves out the spread inside each "
-    "picture: take all pixels.": (
+    "this is the standard deviation of the images' means. It leaves out the variance "
+    "within each image: take all pixels.": (
         lambda loader: _all_images(loader).mean(dim=(2, 3)).std(dim=0)
     ),
     "this is the variance. The standard deviation is its square root.": (
         lambda loader: _std(loader).square()
     ),
-    "the mean is not taken off: this is the root of the mean of x². Subtract µ² before "
-    "the root.": lambda loader: _rows(_all_images(loader)).square().mean(dim=1).sqrt(),
+    "the mean is not subtracted: this is the square root of the mean of x². Subtract "
+    "µ² before you take the square "
+    "root.": lambda loader: _rows(_all_images(loader)).square().mean(dim=1).sqrt(),
     "µ² is subtracted, where µ is the mean of the batches' means. The mean of all "
     "pixels belongs there.": lambda loader: (
         _rows(_all_images(loader)).square().mean(dim=1)
@@ -321,7 +324,7 @@ def check_channel_statistics(answer: Callable) -> None:
     options = {"gradient": False, "tolerance": 5e-4}
     compare(part(0), _mean, inputs, MEAN_MISTAKES, **options)
     compare(part(1), _std, inputs, STD_MISTAKES, **options)
-    passed("mean and spread over all pixels")
+    passed("mean and standard deviation over all pixels")
 
 
 def _random_numbers() -> dict[str, list[float]]:
@@ -334,7 +337,7 @@ def _random_numbers() -> dict[str, list[float]]:
 
 
 def check_seed_all(answer: Callable) -> None:
-    """Checks that a seed fixes the numbers of torch, numpy and Python.
+    """Checks that a seed fixes the random numbers of torch, numpy and Python.
 
     Raises:
         Hint: it is not right yet.
@@ -342,7 +345,7 @@ def check_seed_all(answer: Callable) -> None:
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
         _check_seeds(answer)
-    finally:  # whoever runs a check gets no other numbers for it
+    finally:  # a check leaves the random state as it was
         random.setstate(before[0])
         np.random.set_state(before[1])
         torch.set_rng_state(before[2])
@@ -360,10 +363,10 @@ def _check_seeds(answer: Callable) -> None:
         names = ", ".join(f"`{name}`" for name in changed)
         hint(
             not changed,
-            f"after the same seed, {seed}, the numbers of {names} differ from those "
-            "before. Each of the three has a generator of its own, which all code "
-            "shares: that one needs the seed. A new one (`default_rng`, "
-            "`random.Random`, `torch.Generator`) leaves it as it was.",
+            f"after the same seed, {seed}, the random numbers of {names} differ from "
+            "those before. Each of the three has a global generator: that one needs "
+            "the seed. A new one (`default_rng`, `random.Random`, `torch.Generator`) "
+            "leaves it as it was.",
         )
     for name in ("random", "np.random", "torch"):
         different = {tuple(numbers[name]) for numbers in drawn.values()}
@@ -379,8 +382,8 @@ def _check_seeds(answer: Callable) -> None:
         )
 
 
-class _SlowPictures(Dataset):
-    """Ten pictures that take a while, and that note who has read them, and when.
+class _SlowImages(Dataset):
+    """Ten images that load slowly, and record which process read them, and when.
 
     Args:
         waits: seconds for the first pass, the second, and so on, in the main process.
@@ -402,9 +405,9 @@ class _SlowPictures(Dataset):
         done = int(self.reads[0])
         if worker is None and done % len(self) == 0:
             self.began = time.perf_counter()
-        # The last two pictures, a batch of their own, take as long as the other eight.
-        share = 1 / 60 if worker else 1 / 4 if done % len(self) >= 8 else 1 / 16
-        time.sleep(share * self.waits[min(done // len(self), len(self.waits) - 1)])
+        # The last two images, a batch of their own, take as long as the other eight.
+        seconds = 1 / 60 if worker else 1 / 4 if done % len(self) >= 8 else 1 / 16
+        time.sleep(seconds * self.waits[min(done // len(self), len(self.waits) - 1)])
         if worker is None and done % len(self) == len(self) - 1:
             self.seconds.append(time.perf_counter() - self.began)
         self.reads[0 if worker is None else 1 + worker.id % 4] += 1
@@ -424,13 +427,13 @@ def check_measure_loading(answer: Callable) -> None:
     """
     # Far apart, for a busy machine makes short passes longer. The one in the middle of
     # the sorted five is neither the first nor the third nor the last.
-    slow = _SlowPictures(0.8, 0.15, 0.01, 0.5, 0.05)
+    slow = _SlowImages(0.8, 0.15, 0.01, 0.5, 0.05)
     with learners_code():
         found = answer(slow, (0,), 5)
     _check_keys(found, (0,))
     _check_passes(slow, 5)
     _check_seconds(found[0], slow.seconds)
-    both = _SlowPictures(1.0)  # a worker takes 17 ms for a picture
+    both = _SlowImages(1.0)  # a worker takes 17 ms for an image
     with learners_code(was_right=1):
         found = answer(both, (2, 0), 1)
     _check_keys(found, (0, 2))
@@ -448,7 +451,7 @@ def check_measure_loading(answer: Callable) -> None:
     hint(
         found[2] > 0.1,  # one of the workers waits 8 times 17 ms
         f"with 2 workers a pass takes {found[2]:.3f} s, less than the worker with most "
-        "pictures needs: does the clock stop too soon?",
+        "images needs: does the clock stop too soon?",
     )
     passed("seconds of whole passes, with and without workers")
 
@@ -467,19 +470,19 @@ def _check_keys(found, counts: tuple[int, ...]) -> None:
         )
 
 
-def _check_passes(slow: _SlowPictures, repeats: int) -> None:
+def _check_passes(slow: _SlowImages, repeats: int) -> None:
     reads = int(slow.reads[0])
     hint(
         not slow.reads[1:].any(),
-        "workers have read where 0 were asked for: hand the number on, as "
+        "workers have read where 0 were asked for: pass the number on, as "
         "`num_workers`.",
     )
     hint(
         reads,
-        "no picture was read. To make a DataLoader reads nothing; a loop over it does.",
+        "no image was read. To make a DataLoader reads nothing; a loop over it does.",
     )
     batch = int(slow.batch)
-    hint(batch, "the loop runs over the data set itself: it should run over a loader.")
+    hint(batch, "the loop runs over the dataset itself: it should run over a loader.")
     hint(
         batch == 8,
         f"the loader makes batches of {batch}; the task asks for batches of 8.",
@@ -496,7 +499,7 @@ def _check_passes(slow: _SlowPictures, repeats: int) -> None:
 
 
 def _check_seconds(found: float, passes: list[float]) -> None:
-    """Looks which number of the passes was given back; a busy machine slows all."""
+    """Finds which statistic of the passes was given back; all may be slow."""
     low, middle, high = min(passes), statistics.median(passes), max(passes)
     number = {seconds: f"number {i} of 5" for i, seconds in enumerate(passes, 1)}
     hint(
@@ -532,7 +535,7 @@ def _check_seconds(found: float, passes: list[float]) -> None:
     )
 
 
-def _check_workers(both: _SlowPictures) -> None:
+def _check_workers(both: _SlowImages) -> None:
     main, workers = int(both.reads[0]), int(both.reads[1:].sum())
     hint(
         main + workers == 20,
@@ -541,11 +544,11 @@ def _check_workers(both: _SlowPictures) -> None:
     )
     hint(
         workers,
-        "nobody but the main process has read: hand the number on, as `num_workers`.",
+        "only the main process has read: pass the number on, as `num_workers`.",
     )
     hint(
         (main, workers) == (10, 10),
-        f"with 0 and then 2 workers the main process has read {main} pictures and "
+        f"with 0 and then 2 workers the main process has read {main} images and "
         f"workers {workers}, expected 10 and 10.",
     )
     hint(

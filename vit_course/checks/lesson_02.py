@@ -38,7 +38,7 @@ COUNTS = {
         lambda h, w, p, s: _steps(h, p, s) * _steps(w, p, s) + 1
     ),
     "the whole side is divided by the step, so the last patches stick out of the "
-    "picture. A patch can start only where P pixels are left.": (
+    "image. A patch can start only where P pixels are left.": (
         lambda h, w, p, s: (h // s) * (w // s)
     ),
     "`step` plays no part: this is the lesson's N, where no patches overlap.": (
@@ -54,10 +54,10 @@ COUNTS = {
     "round down along each side, before you multiply.": (
         lambda h, w, p, s: int(((h - p) / s + 1) * ((w - p) / s + 1))
     ),
-    "the height stands for both sides. Not every picture is a square.": (
+    "the height stands for both sides. Not every image is a square.": (
         lambda h, w, p, s: _count(h, h, p, s)
     ),
-    "the width stands for both sides. Not every picture is a square.": (
+    "the width stands for both sides. Not every image is a square.": (
         lambda h, w, p, s: _count(w, w, p, s)
     ),
     "these are the patches down one column. How many columns are there?": (
@@ -74,7 +74,7 @@ COUNTS = {
 
 
 def check_num_patches(answer) -> None:
-    """Checks the number of patches that overlap, for squares and other pictures.
+    """Checks the number of patches that overlap, for square and other images.
 
     Raises:
         Hint: it is not right yet.
@@ -109,7 +109,7 @@ def check_num_patches(answer) -> None:
 
 
 def _windows(images: torch.Tensor, patch_size: int, step: int) -> torch.Tensor:
-    """All windows on their grid: (B, C, rows, columns, P, P)."""
+    """All sliding windows on their grid: (B, C, rows, columns, P, P)."""
     return images.unfold(2, patch_size, step).unfold(3, patch_size, step)
 
 
@@ -135,8 +135,8 @@ def _viewed(images, patch_size, step):
 
 OVERLAPS = {
     "the axes were not put in order before they were flattened. After both unfolds "
-    "they are (B, C, rows, columns, P, P): the two axes of the grid must come "
-    "together behind the batch, and C must join the pixels.": _without_permute,
+    "they are (B, C, rows, columns, P, P): the two axes of the grid must come together "
+    "after the batch, and C must join the pixels.": _without_permute,
     "your patches run down the columns first. Reading order goes across a row of "
     "patches, then to the next row.": lambda x, p, s: _cut(x, p, s, 0, 3, 2, 1, 4, 5),
     "each patch is mirrored: its rows of pixels are where its columns should be. Which "
@@ -145,8 +145,8 @@ OVERLAPS = {
     ),
     "in your patches the channel varies fastest (row, column, channel). `patchify` "
     "keeps channel, row, column.": (lambda x, p, s: _cut(x, p, s, 0, 2, 3, 4, 5, 1)),
-    "these are (B, C·P², N): each patch stands as a column. The Transformer reads one "
-    "patch a row: (B, N, C·P²).": lambda x, p, s: _cut(x, p, s).transpose(1, 2),
+    "these are (B, C·P², N): each patch is a column. The Transformer reads one patch "
+    "per row: (B, N, C·P²).": lambda x, p, s: _cut(x, p, s).transpose(1, 2),
     "the patches do not overlap: `step` plays no part in your code.": (
         lambda x, p, s: _cut(x, p, p)
     ),
@@ -158,41 +158,41 @@ OVERLAPS = {
     "the step is used down only, not across.": (
         lambda x, p, s: _flat(x.unfold(2, p, s).unfold(3, p, p))
     ),
-    "all pictures stand in one long list: the batch needs an axis of its own.": (
+    "all images stand in one long list: the batch needs an axis of its own.": (
         lambda x, p, s: _cut(x, p, s).flatten(0, 1)
     ),
-    "the numbers of a patch are not flat yet: channel, row and column must become one "
-    "axis of C·P² numbers.": (
+    "the values of a patch are not flat yet: channel, row and column must become one "
+    "axis of C·P² values.": (
         lambda x, p, s: _windows(x, p, s).permute(0, 2, 3, 1, 4, 5).flatten(1, 2)
     ),
     "the patches are still on their grid, and not flat: (B, N, C·P²) has three axes.": (
         lambda x, p, s: _windows(x, p, s).permute(0, 2, 3, 1, 4, 5)
     ),
-    "`view` cannot do this: the numbers of one patch do not lie next to each other in "
-    "memory, so they must be copied. `reshape` and `flatten` do that.": _viewed,
+    "`view` cannot do this: the values of one patch are not contiguous in memory, so "
+    "they must be copied. `reshape` and `flatten` do that.": _viewed,
 }
 
 
-WHOLE_NUMBERS = (
-    "`F.unfold` refuses whole numbers, and the pictures may be of any dtype. Use the "
+INTEGERS = (
+    "`F.unfold` does not take integers, and the images may be of any dtype. Use the "
     "method of the tensor, `images.unfold(axis, size, step)`."
 )
 
 
 def _any_dtype(answer):
-    """The answer, with a hint where it uses a tool that refuses whole numbers."""
+    """The answer, with a hint where it uses a function that takes no integers."""
 
     def call(*given):
         try:
             return answer(*given)
         except NotImplementedError as error:  # torch's, or that of an empty task
-            hint("im2col" not in str(error), WHOLE_NUMBERS)
+            hint("im2col" not in str(error), INTEGERS)
             raise
 
     return call
 
 
-def _random_pictures(sizes: list[tuple]) -> list[torch.Tensor]:
+def _random_images(sizes: list[tuple]) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(2)
     return [torch.rand(size, generator=generator) for size in sizes]
 
@@ -210,8 +210,8 @@ def check_overlapping_patches(answer) -> None:
         if isinstance(patches, torch.Tensor):
             hint(
                 patches.dtype == images.dtype,
-                f"the pictures are {images.dtype}, the patches {patches.dtype}. To cut "
-                "does not change a number: leave the dtype as it is.",
+                f"the images are {images.dtype}, the patches {patches.dtype}. Cutting "
+                "does not change a value: leave the dtype as it is.",
             )
             right = _cut(images, patch_size, step)
             hint(
@@ -223,7 +223,7 @@ def check_overlapping_patches(answer) -> None:
             )
         return patches
 
-    small, gaps, apart = _random_pictures([(1, 2, 9, 7), (3, 1, 7, 12), (2, 3, 8, 12)])
+    small, gaps, apart = _random_images([(1, 2, 9, 7), (3, 1, 7, 12), (2, 3, 8, 12)])
     numbered = torch.arange(144).view(2, 3, 4, 6)
     inputs = [
         (numbered, 2, 1),
@@ -254,12 +254,12 @@ def _flat_grid(images: torch.Tensor, patch_size: int) -> torch.Tensor:
 
 MEMORY = (
     "your patches hold pixels of the wrong rows: `reshape` and `view` cut memory, not "
-    "the picture. Memory holds a row of the whole picture, then the next. Give rows of "
+    "the image. Memory holds a row of the whole image, then the next. Give rows of "
     "patches, pixel rows, columns of patches and pixel columns an axis each, in the "
     "order in which they lie in memory, and only then change the order of the axes."
 )
 TRY = (
-    "Try the pictures of row numbers and column numbers: which rows and columns does "
+    "Try the images of row numbers and column numbers: which rows and columns does "
     "your first patch hold?"
 )
 GRIDS = {
@@ -271,41 +271,41 @@ GRIDS = {
         lambda x, p: _windows(x, p, p).transpose(2, 3)
     ),
     "each side is split as (P, rows), so a patch takes every n-th pixel of the whole "
-    "picture. Neighbours must stay together: (rows, P).": _every_nth_pixel,
-    "the channel axis stands behind the grid. Asked for is (B, C, rows, columns, P, "
+    "image. Neighbouring pixels must stay together: (rows, P).": _every_nth_pixel,
+    "the channel axis comes after the grid. Asked for is (B, C, rows, columns, P, "
     "P).": (lambda x, p: _windows(x, p, p).permute(0, 2, 3, 1, 4, 5)),
     "the values are the right ones, but flat. Asked for is the grid, with six axes: "
     "(B, C, rows, columns, P, P).": _flat_grid,
-    "the four axes of the picture are split, and still in the order of memory: (rows, "
-    "P, columns, P). One swap is missing.": (
+    "the four axes of the image are split, and still in the order of memory: (rows, P, "
+    "columns, P). One swap is missing.": (
         lambda x, p: _windows(x, p, p).transpose(3, 4)
     ),
 }
 
 
 def check_mended_grid(answer) -> None:
-    """Checks the mended grid of patches: squares of the picture, not strips of memory.
+    """Checks the mended grid of patches: squares of the image, not strips of memory.
 
     Raises:
         Hint: it is not right yet.
     """
     is_a_function(answer, "mended_grid")
-    a, b, c, d = _random_pictures(
+    a, b, c, d = _random_images(
         [(2, 3, 8, 12), (1, 2, 6, 15), (3, 1, 10, 4), (2, 3, 9, 9)]
     )
     rows = torch.arange(8).view(1, 1, 8, 1).expand(1, 1, 8, 12)  # the one shown
     inputs = [(a, 4), (b, 3), (c, 2), (d, 3), (rows, 4)]
     cut = _any_dtype(answer)
     compare(cut, lambda x, p: _windows(x, p, p), inputs, GRIDS, advice=TRY)
-    passed("mended: each patch is a square of the picture")
+    passed("mended: each patch is a square of the image")
 
 
-def _squares(picture: torch.Tensor, patch_size: int) -> torch.Tensor:
-    """The patches of one grey picture: (N, P²)."""
-    return _cut(picture[None, None], patch_size, patch_size)[0]
+def _squares(image: torch.Tensor, patch_size: int) -> torch.Tensor:
+    """The patches of one grey image: (N, P²)."""
+    return _cut(image[None, None], patch_size, patch_size)[0]
 
 
-def _shares(
+def _fractions(
     patches: torch.Tensor, correction: int = 0, axis: int = 1, power: float = 1.0
 ) -> tuple[float, float]:
     """Between and within, from patches (N, P²); the arguments make mistakes."""
@@ -315,78 +315,78 @@ def _shares(
     return (between / total).item() ** power, (within / total**power).item()
 
 
-def _not_divided(picture, patch_size):
-    patches = _squares(picture, patch_size)
+def _not_divided(image, patch_size):
+    patches = _squares(image, patch_size)
     between = patches.mean(1).var(correction=0)
     return between.item(), patches.var(1, correction=0).mean().item()
 
 
-def _summed(picture, patch_size):
-    between, within = _shares(_squares(picture, patch_size))
-    return between, within * len(_squares(picture, patch_size))
+def _summed(image, patch_size):
+    between, within = _fractions(_squares(image, patch_size))
+    return between, within * len(_squares(image, patch_size))
 
 
-TWO = "give back two numbers, (between, within): one of each for the whole picture"
-SHARES = {
+TWO = "give back two numbers, (between, within): one of each for the whole image"
+FRACTIONS = {
     "the two do not add up to 1: `var` divides by the number of values *minus 1*, "
-    "unless you say `correction=0`.": lambda x, p: _shares(_squares(x, p), 1),
-    "the two are swapped: first the share between the patches, then within.": (
-        lambda x, p: _shares(_squares(x, p))[::-1]
+    "unless you say `correction=0`.": lambda x, p: _fractions(_squares(x, p), 1),
+    "the two are swapped: first the fraction between the patches, then within.": (
+        lambda x, p: _fractions(_squares(x, p))[::-1]
     ),
-    "these are variances, not shares: divide both by the variance of all pixels.": (
+    "these are variances, not fractions: divide both by the variance of all pixels.": (
         _not_divided
     ),
-    "these are shares of the standard deviation. Only variances add up.": (
-        lambda x, p: _shares(_squares(x, p), power=0.5)
+    "these are fractions of the standard deviation. Only variances add up.": (
+        lambda x, p: _fractions(_squares(x, p), power=0.5)
     ),
-    "your patches are strips: `view` and `reshape` cut memory, which holds the picture "
+    "your patches are strips: `view` and `reshape` cut memory, which holds the image "
     "row by row. `patchify` cuts squares.": (
-        lambda x, p: _shares(x.detach().reshape(-1, p * p))
+        lambda x, p: _fractions(x.detach().reshape(-1, p * p))
     ),
     "the mean runs over the patches: that is the mean patch. N patch means are asked "
     "for, so take the mean over the pixels of each.": (
-        lambda x, p: _shares(_squares(x, p), axis=0)
+        lambda x, p: _fractions(_squares(x, p), axis=0)
     ),
     "the variances of the patches are added up. Within is their *mean*.": _summed,
-    "these are per cent. Give back shares, which add up to 1.": (
-        lambda x, p: tuple(100 * share for share in _shares(_squares(x, p)))
+    "these are per cent. Give back fractions, which add up to 1.": (
+        lambda x, p: tuple(100 * fraction for fraction in _fractions(_squares(x, p)))
     ),
 }
 
 
-def check_variance_shares(answer) -> None:
-    """Checks the shares of a picture's variance between and within its patches.
+def check_variance_fractions(answer) -> None:
+    """Checks the fractions of an image's variance between and within its patches.
 
     Raises:
         Hint: it is not right yet.
     """
-    is_a_function(answer, "variance_shares")
+    is_a_function(answer, "variance_fractions")
 
-    def call(picture, patch_size):
-        found = answer(picture.detach(), patch_size)
+    def call(image, patch_size):
+        found = answer(image.detach(), patch_size)
         hint(found is not None, NO_RETURN)
         several = getattr(found, "ndim", 0) == 1  # a tensor or an array
         pair = (several or isinstance(found, tuple | list)) and len(found) == 2
-        hint(pair and not any(isinstance(share, str) for share in found), TWO)
+        hint(pair and not any(isinstance(part, str) for part in found), TWO)
         try:
-            return tuple(float(share) for share in found)
+            return tuple(float(part) for part in found)
         except (TypeError, ValueError, RuntimeError):
             raise Hint(TWO) from None
 
-    # A slope from left to right and a random part, so that both shares count.
+    # A slope from left to right and a random part, so that both fractions count.
     inputs = []
-    for picture, patch_size in zip(
-        _random_pictures([(32, 48), (8, 12), (6, 10), (9, 15), (4, 5)]),
+    for image, patch_size in zip(
+        _random_images([(32, 48), (8, 12), (6, 10), (9, 15), (4, 5)]),
         (16, 4, 2, 3, 1),
         strict=True,
     ):
-        slope = torch.linspace(0, 1, picture.shape[1])
-        inputs.append((picture + slope, patch_size))
+        slope = torch.linspace(0, 1, image.shape[1])
+        inputs.append((image + slope, patch_size))
     compare(
         call,
-        lambda x, p: _shares(_squares(x.detach(), p)),
+        lambda x, p: _fractions(_squares(x.detach(), p)),
         inputs,
-        SHARES,
+        FRACTIONS,
         tolerance=1e-4,
         gradient=False,
         advice="Every variance divides by the number of values (`correction=0`); then "

@@ -37,12 +37,13 @@ def _writing_parameters() -> Iterator[None]:
     except (RuntimeError, TypeError) as error:
         hint(
             "leaf" not in str(error),
-            "PyTorch refuses to change a parameter in place while it records "
-            "operations for the gradient. Write it inside `with torch.no_grad():`.",
+            "PyTorch raises an error when a parameter is changed in place while "
+            "operations are recorded for the gradient. Write it inside `with "
+            "torch.no_grad():`.",
         )
         hint(
             "cannot assign" not in str(error),
-            "a parameter cannot be replaced by a plain tensor: write the numbers into "
+            "a parameter cannot be replaced by a plain tensor: write the values into "
             "the one that is there, with `copy_` or an index on the left of `=`.",
         )
         raise
@@ -75,7 +76,7 @@ def _reshaped(images, weight, bias):
 
 
 def _pure(weight: torch.Tensor) -> torch.Tensor:
-    """Three windows that each add up one channel: (3, 3, P, P)."""
+    """Three kernels that each sum one channel: (3, 3, P, P)."""
     return torch.eye(3)[:, :, None, None].expand(3, 3, *weight.shape[2:])
 
 
@@ -83,11 +84,11 @@ def _area(weight: torch.Tensor) -> int:
     return weight.shape[-1] ** 2
 
 
-def _chosen(windows: Callable, keep_bias: bool = False, others: float = 1.0):
-    """Tokens when the first three windows are `windows(weight)`."""
+def _chosen(kernels: Callable, keep_bias: bool = False, others: float = 1.0):
+    """Tokens when the first three kernels are `kernels(weight)`."""
 
     def call(images, weight, bias):
-        weight = torch.cat([windows(weight), others * weight[3:]])
+        weight = torch.cat([kernels(weight), others * weight[3:]])
         first = bias[:3] if keep_bias else torch.zeros(3)
         return _tokens(images, weight, torch.cat([first, others * bias[3:]]))
 
@@ -106,48 +107,49 @@ def _zero_biases(images, weight, bias):
     return _chosen(_means)(images, weight, 0 * bias)
 
 
-WINDOWS = {
-    "these are sums over the patch, not means: the P² weights that a window has for "
+KERNELS = {
+    "these are sums over the patch, not means: the P² weights that a kernel has for "
     "its channel must add up to 1.": _pure,
     "P² pixels are added up, and divided by P only.": (
         lambda w: _pure(w) / w.shape[-1]
     ),
     "the sum over one channel has P² terms, not C·P²: the other channels have weight "
     "0.": lambda w: _pure(w) / (3 * _area(w)),
-    "every window adds up all three channels, so the three maps are alike. Window 0 "
-    "must be blind to green and blue.": (
+    "every kernel adds up all three channels, so the three feature maps are alike. "
+    "Kernel 0 must have weight 0 for green and blue.": (
         lambda w: torch.ones_like(w[:3]) / (3 * _area(w))
     ),
-    "each window adds up the means of all three channels, so the three maps are "
-    "alike. Window 0 must be blind to green and blue.": (
+    "each kernel adds up the means of all three channels, so the three feature maps "
+    "are alike. Kernel 0 must have weight 0 for green and blue.": (
         lambda w: torch.ones_like(w[:3]) / _area(w)
     ),
-    "each window still has its old weights for the other two channels: these must be "
+    "each kernel still has its old weights for the other two channels: these must be "
     "0.": _left_over,
-    "the maps are blue, green, red. The channels of a picture are red, green, blue.": (
-        lambda w: _means(w).flip(0)
-    ),
+    "the feature maps are blue, green, red. The channels of an image are red, green, "
+    "blue.": (lambda w: _means(w).flip(0)),
 }
 COLOURS = {
     "the layer is as it was: write into its own `patcher.weight` and `patcher.bias`.": (
         _tokens
     ),
-    "the windows are right. What else is added to a map before you see it? Look at "
+    "the kernels are right. What else is added to each feature map? Look at "
     "`patcher.bias`.": _chosen(_means, keep_bias=True),
-    "the first three numbers are right, but the other windows have changed, too.": (
+    "the first three features are right, but the other kernels have changed, too.": (
         _chosen(_means, others=0.0)
     ),
     "only the first three biases are yours: the others have been changed, too.": (
         _zero_biases
     ),
 }
-for _text, _windows in WINDOWS.items():
-    COLOURS[_text] = _chosen(_windows)
-    COLOURS[f"{_text} And a bias is added to each map."] = _chosen(_windows, True)
+for _text, _kernels in KERNELS.items():
+    COLOURS[_text] = _chosen(_kernels)
+    COLOURS[f"{_text} And a bias is added to each feature map."] = _chosen(
+        _kernels, True
+    )
 
 
 def check_mean_colours(answer) -> None:
-    """Checks that the first three numbers of each token are its patch's mean colours.
+    """Checks that the first three features of each token are its patch's mean colours.
 
     Raises:
         Hint: it is not right yet.
@@ -159,15 +161,15 @@ def check_mean_colours(answer) -> None:
         layer = PatchEmbedding(3, patch_size, dim)
         with torch.no_grad():
             layer.patcher.weight.copy_(weight)
-            layer.patcher.bias.copy_(bias)
+            layer.patcher.get_parameter("bias").copy_(bias)
         with _writing_parameters():
             answer(layer)
         for name in ("weight", "bias"):
             value = getattr(layer.patcher, name)
             hint(
                 isinstance(value, nn.Parameter) and value.requires_grad,
-                f"`patcher.{name}` can no longer be trained. Change its "
-                "numbers and nothing else.",
+                f"`patcher.{name}` can no longer be trained. Change its values and "
+                "nothing else.",
             )
         with torch.no_grad():
             return _tokens(images, layer.patcher.weight, layer.patcher.bias)
@@ -178,10 +180,10 @@ def check_mean_colours(answer) -> None:
         _inputs([(2, 3, 32, 48, 16, 8), (1, 3, 8, 12, 4, 5), (3, 3, 6, 9, 3, 3)]),
         COLOURS,
         gradient=False,
-        advice="Window i has one weight for all pixels of channel i, and 0 for the "
-        "other channels; its bias is 0. All other windows stay as they are.",
+        advice="Kernel i has one weight for all pixels of channel i, and 0 for the "
+        "other channels; its bias is 0. All other kernels stay as they are.",
     )
-    passed("three windows that see red, green and blue")
+    passed("three kernels that output mean red, green and blue")
 
 
 def _by_layout(weight_order: tuple = (0, 1, 2, 3), patch_order: tuple = (0, 1, 2, 3)):
@@ -198,7 +200,7 @@ def _by_layout(weight_order: tuple = (0, 1, 2, 3), patch_order: tuple = (0, 1, 2
     return call
 
 
-def _mixed_windows(images, weight, bias):
+def _mixed_kernels(images, weight, bias):
     mixed = weight.reshape(-1, weight.shape[0])  # (C·P², D), but not the transpose
     return patchify(images, weight.shape[-1]) @ mixed + bias
 
@@ -214,9 +216,8 @@ MAPS_TO_TOKENS = {
     ),
     "`reshape` gives the right shape and mixes patches: from (B, D, N) to (B, N, D) "
     "two axes are swapped, which is `transpose`.": _reshaped,
-    "these are still maps, (B, D, rows, columns). The Transformer reads (B, N, D).": (
-        _maps
-    ),
+    "these are still feature maps, (B, D, rows, columns). The Transformer reads (B, N, "
+    "D).": (_maps),
     "the tokens run down the columns of patches; reading order goes across.": (
         lambda *given: _maps(*given).transpose(2, 3).flatten(2).transpose(1, 2)
     ),
@@ -224,16 +225,16 @@ MAPS_TO_TOKENS = {
 LINEAR = {
     "the rows of your weight hold row, column, channel, and `patchify` keeps channel, "
     "row, column. Both must have the same order.": _by_layout((0, 2, 3, 1)),
-    "your patches hold row, column, channel, and a window of the convolution is "
+    "your patches hold row, column, channel, and a kernel of the convolution is "
     "channel, row, column. Both must have the same order.": (
         _by_layout(patch_order=(0, 2, 3, 1))
     ),
-    "rows and columns of the windows are swapped against those of the patches.": (
+    "rows and columns of the kernels are swapped against those of the patches.": (
         _by_layout((0, 1, 3, 2))
     ),
-    "`reshape` to (C·P², D) gives the right shape and mixes windows: flatten each "
-    "window, then transpose if you need to.": _mixed_windows,
-    "your patches are strips: `view` and `reshape` cut memory, not the picture. "
+    "`reshape` to (C·P², D) gives the right shape and mixes kernels: flatten each "
+    "kernel, then transpose if you need to.": _mixed_kernels,
+    "your patches are strips: `view` and `reshape` cut memory, not the image. "
     "`patchify` of lesson 02 cuts squares.": _strips,
 } | MAPS_TO_TOKENS
 
@@ -245,7 +246,7 @@ NO_CONVOLUTION = (
 
 
 class _NoConvolution(TorchFunctionMode):
-    """Refuses convolutions, also those that are no attribute of a module."""
+    """Gives a hint for convolutions, also those that are no attribute of a module."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         hint("conv" not in getattr(function, "__name__", ""), NO_CONVOLUTION)
@@ -254,11 +255,11 @@ class _NoConvolution(TorchFunctionMode):
 
 WITHOUT_COPY = (
     "`forward` stops if `copy_from` was not called before. A layer can also be trained "
-    "from its own first numbers: make it in `__init__`."
+    "from its own initial values: make it in `__init__`."
 )
 
 
-def _numbers(module: nn.Module) -> dict[str, torch.Tensor]:
+def _values(module: nn.Module) -> dict[str, torch.Tensor]:
     return {k: v.detach().clone() for k, v in module.named_parameters()}
 
 
@@ -272,9 +273,9 @@ def _only_the_bias_differs(ours, right) -> bool:
 
 
 def _squared_gradient(out: torch.Tensor, parameters: list) -> float:
-    """Sum of the squared gradients of one fixed mixture of the outputs.
+    """Sum of the squared gradients of one fixed weighted sum of the outputs.
 
-    It is the same whatever order the numbers of a patch have.
+    It does not depend on the order of the values in a patch.
     """
     g = torch.Generator().manual_seed(1)
     loss = (out * torch.randn(out.shape, generator=g)).sum()
@@ -296,26 +297,26 @@ def check_linear_patch_embedding(answer: type) -> None:
         conv = nn.Conv2d(channels, dim, patch_size, stride=patch_size)
         with torch.no_grad():
             conv.weight.copy_(weight)
-            conv.bias.copy_(bias)
+            conv.get_parameter("bias").copy_(bias)
         module = answer(channels, patch_size, dim)
         hint(
             hasattr(module, "copy_from"), "the class has no method `copy_from(patcher)`"
         )
-        before = _numbers(module)
+        before = _values(module)
         with _writing_parameters():
             module.copy_from(conv)
         hint(
             not any(isinstance(m, nn.Conv2d) for m in module.modules()),
             NO_CONVOLUTION,
         )
-        after = _numbers(module)
+        after = _values(module)
         same = before.keys() == after.keys() and all(
             before[k].shape == after[k].shape and torch.equal(before[k], after[k])
             for k in before
         )
         hint(not same, "`copy_from` has changed no parameter of the module.")
-        kept = torch.equal(conv.weight, weight) and torch.equal(conv.bias, bias)
-        kept = kept and all(p.requires_grad for p in conv.parameters())
+        pairs = zip(conv.parameters(), (weight, bias), strict=True)
+        kept = all(torch.equal(p, w) and p.requires_grad for p, w in pairs)
         hint(kept, "`copy_from` has changed the convolution. It must stay as it is.")
         return module, conv
 
@@ -333,15 +334,15 @@ def check_linear_patch_embedding(answer: type) -> None:
             if isinstance(ours, torch.Tensor):
                 hint(
                     torch.allclose(module(images), ours),
-                    "the same pictures give other tokens each time: is something "
-                    "random in `forward`?",
+                    "the same images give other tokens each time: is something random "
+                    "in `forward`?",
                 )
                 conv.weight.mul_(2)
-                conv.bias.mul_(2)
+                conv.get_parameter("bias").mul_(2)
                 hint(
                     torch.allclose(module(images), ours),
-                    "the two layers share their numbers: when the convolution changes, "
-                    "yours does, too. `flatten` of a weight is a view: copy it.",
+                    "the two layers share memory: when the convolution changes, yours "
+                    "does, too. `flatten` of a weight is a view: copy it.",
                 )
         return module(images)
 
@@ -352,7 +353,7 @@ def check_linear_patch_embedding(answer: type) -> None:
         inputs,
         LINEAR,
         tolerance=1e-4,
-        advice="In which order does a patch hold its numbers, and in which order a row "
+        advice="In which order does a patch hold its values, and in which order a row "
         "of your weight?",
     )
     images, weight, bias = inputs[0]
@@ -366,7 +367,7 @@ def check_linear_patch_embedding(answer: type) -> None:
     count = sum(p.numel() for p in trained)
     hint(
         count == weight.numel() + bias.numel(),
-        f"your layer can train {count} numbers, the convolution "
+        f"your layer has {count} parameters, the convolution "
         f"{weight.numel() + bias.numel()}.",
     )
     parts = [weight.clone().requires_grad_(), bias.clone().requires_grad_()]
@@ -383,16 +384,16 @@ ITS_OWN = (
     "Each object must keep the patch size that it was made with, in `self`: whatever a "
     "variable of the notebook says, and whatever other objects were made since."
 )
-# For a patch size: pictures with one wrong side, with two, and with a wrong side that
+# For a patch size: images with one wrong side, with two, and with a wrong side that
 # is not seen in the area.
-REFUSED = {
+INVALID = {
     4: {"tall": (10, 12), "wide": (12, 10), "both": (10, 14), "area": (8, 6)},
     6: {"tall": (16, 12), "wide": (12, 16), "both": (16, 20), "area": (12, 9)},
 }
 
 
 def _outcome(module: nn.Module, channels: int, size: tuple[int, int]) -> str:
-    """What the module does with a picture: "accepts", or the name of an exception."""
+    """What the module does with an image: "accepts", or the name of an exception."""
     with torch.no_grad():
         try:
             module(torch.ones(1, channels, *size))
@@ -405,9 +406,9 @@ def _outcome(module: nn.Module, channels: int, size: tuple[int, int]) -> str:
     return "accepts"
 
 
-def _check_refusals(module: nn.Module, channels: int, p: int) -> None:
-    """Checks which pictures a module with patch size `p` refuses, and how."""
-    sizes = REFUSED[p] | {"smaller than a patch": (p // 2, 2 * p)}
+def _check_validation(module: nn.Module, channels: int, p: int) -> None:
+    """Checks which image sizes raise ValueError in a module with patch size `p`."""
+    sizes = INVALID[p] | {"smaller than a patch": (p // 2, 2 * p)}
     with learners_code():
         found = {k: _outcome(module, channels, size) for k, size in sizes.items()}
     hint(
@@ -418,23 +419,23 @@ def _check_refusals(module: nn.Module, channels: int, p: int) -> None:
     accepted = {k for k, what in found.items() if what == "accepts"}
     hint(
         not {"tall", "wide", "both"} <= accepted,
-        "pictures that do not fit are accepted. Is a ValueError *raised*?",
+        "images that do not fit are accepted. Is a ValueError *raised*?",
     )
     hint(
         not {"tall", "wide"} <= accepted,
-        "it accepts pictures with one wrong side. One is enough to refuse a picture: "
+        "it accepts images with one wrong side. One is enough to raise ValueError: "
         "`or`, not `and`.",
     )
     (height, _), (_, width) = sizes["tall"], sizes["wide"]
     hint(
         "tall" not in accepted,
         f"the height is not checked: with P = {p}, the last {height % p} of {height} "
-        "rows of pixels are read by nobody.",
+        "rows of pixels are ignored.",
     )
     hint(
         "wide" not in accepted,
         f"the width is not checked: with P = {p}, the last {width % p} of {width} "
-        "columns of pixels are read by nobody.",
+        "columns of pixels are ignored.",
     )
     hint(
         "area" not in accepted,
@@ -446,12 +447,12 @@ def _check_refusals(module: nn.Module, channels: int, p: int) -> None:
         hint(
             what == "ValueError",
             f"{height} x {width} with P = {p} does not fit: a ValueError is expected, "
-            f"before the convolution sees the picture. Your class: {what}.",
+            f"before the convolution is called. Your class: {what}.",
         )
 
 
 def check_mended_patch_embedding(answer: type) -> None:
-    """Checks that the mended class knows its own patch size and checks both sides.
+    """Checks that the mended class stores its patch size and validates both sides.
 
     Raises:
         Hint: it is not right yet.
@@ -479,14 +480,14 @@ def check_mended_patch_embedding(answer: type) -> None:
                 ) from error
             except (ValueError, AssertionError) as error:
                 raise Hint(
-                    f"{height} x {width} with P = {p} is refused and fits. "
-                    f"Height and width are axes 2 and 3. {ITS_OWN}"
+                    f"{height} x {width} with P = {p} fits, and your class raises an "
+                    f"error. Height and width are axes 2 and 3. {ITS_OWN}"
                 ) from error
 
         compare(call, _tokens, fits[p], MAPS_TO_TOKENS, tolerance=1e-4)
     for p, module in modules.items():
-        _check_refusals(module, fits[p][0][0].shape[1], p)
-    passed("mended: its own patch size, and both sides checked")
+        _check_validation(module, fits[p][0][0].shape[1], p)
+    passed("mended: its own patch size, and both sides validated")
 
 
 CLOCKS = ("perf_counter", "monotonic", "time", "process_time", "thread_time")
@@ -587,8 +588,8 @@ class _Machine:
         if isinstance(found, torch.Tensor) and found.numel() == 1:
             found = found.item()
         hint(found is not None, NO_RETURN)
-        number = isinstance(found, int | float) and not isinstance(found, bool)
-        hint(number, f"give back one number, the ratio, not {found!r}")
+        if isinstance(found, bool) or not isinstance(found, int | float):
+            raise Hint(f"give back one number, the ratio, not {found!r}")
         hint(self.reads, no_clock)
         return found
 

@@ -4,20 +4,21 @@ import torch
 
 from vit_course.checks.hints import (
     NO_RETURN,
+    Hint,
     as_number,
     compare,
     hint,
     is_a_class,
     is_a_function,
+    is_initialised_small,
     learners_code,
     passed,
-    starts_small,
     with_parameters,
 )
 
-IN_FRONT = (
-    "the class token stands behind the patches. Equation 1 puts it in front, and "
-    "everything after it (positions, head) reads row 0."
+APPENDED = (
+    "the class token is appended to the patches. Equation 1 prepends it, and "
+    "everything after it (position embedding, head) reads token 0."
 )
 ONE_FOR_ALL = (
     "the number of images must not be a size of the parameter: x_class is one vector, "
@@ -37,11 +38,11 @@ def _token_and_patches(sizes: list[tuple[int, int, int]], count: int = 1) -> lis
     ]
 
 
-def _in_front(tokens: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+def _prepended(tokens: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return torch.cat([weight.expand(tokens.shape[0], -1, -1), tokens], dim=1)
 
 
-def _behind(tokens: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+def _appended(tokens: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return torch.cat([tokens, weight.expand(tokens.shape[0], -1, -1)], dim=1)
 
 
@@ -76,14 +77,15 @@ MISTAKES = {
     ),
     "`torch.cat` joins along the batch if it is told nothing else. Token and patches "
     "are joined along the sequence, axis 1.": _joined_along_the_batch,
-    IN_FRONT: _behind,
-    "the token is added to the patches. Concatenate it: it is one more row, so that "
+    APPENDED: _appended,
+    "the token is added to the patches. Concatenate it: it is one more token, so that "
     "N patches become N + 1 tokens.": _added,
     "only the first image has the token. All images need a copy of it.": (
         _first_image_only
     ),
-    "the token has another batch than the patches, and `torch.cat` does not broadcast. "
-    "It is axis 0, the batch, that needs B copies, and no other.": _not_repeated,
+    "the token has another batch size than the patches, and `torch.cat` does not "
+    "broadcast. It is axis 0, the batch, that needs B copies, and no "
+    "other.": _not_repeated,
     "the first patch is gone: the class token took its place. N patches become N + 1 "
     "tokens.": _in_place_of_a_patch,
 }
@@ -99,21 +101,22 @@ def check_repeated_class_token(answer: type) -> None:
     inputs = _token_and_patches([(2, 3, 4), (1, 3, 4), (5, 2, 4)])
     with learners_code():
         module = answer(4)
-    compare(with_parameters(module, "weight"), _in_front, inputs, MISTAKES)
+    compare(with_parameters(module, "weight"), _prepended, inputs, MISTAKES)
     passed("one class token, repeated for each image")
 
 
 def _check_start(answer: type) -> None:
-    """Checks that several class tokens start as different, small random numbers."""
+    """Checks that class tokens are initialised with different, small random values."""
     with learners_code():
         module = answer(embedding_dim=30, count=20)
     start = module.weight.detach()[0]  # (20, 30)
     hint(
         len(start.unique(dim=0)) == len(start),
-        "class tokens start equal, and have no positions of their own: they would stay "
-        "equal for ever. Start `weight` from small random numbers.",
+        "class tokens are initialised to the same values, and have no positions of "
+        "their own: they would stay equal for ever. Initialise `weight` with small "
+        "random values.",
     )
-    starts_small(start, "weight")
+    is_initialised_small(start, "weight")
 
 
 def check_class_tokens(answer: type) -> None:
@@ -139,7 +142,7 @@ def check_class_tokens(answer: type) -> None:
             f"(1, {count}, 4)",
         )
         inputs = _token_and_patches([(2, 5, 4), (5, 7, 4), (1, 3, 4)], count)
-        compare(forward, _in_front, inputs, MISTAKES)
+        compare(forward, _prepended, inputs, MISTAKES)
         splits = {
             "`split` takes one token for the class tokens, however many there are.": (
                 lambda tokens: (tokens[:, :1], tokens[:, 1:])
@@ -147,21 +150,21 @@ def check_class_tokens(answer: type) -> None:
             "`split` cuts along the batch. The tokens are axis 1.": (
                 lambda tokens, c=count: (tokens[:c], tokens[c:])
             ),
-            "`split` gives the patches first. The class tokens stand in front.": (
+            "`split` gives the patches first. The class tokens come first.": (
                 lambda tokens, c=count: (tokens[:, c:], tokens[:, :c])
             ),
-            "`split` takes the last tokens. The class tokens stand in front.": (
+            "`split` takes the last tokens. The class tokens come first.": (
                 lambda tokens, c=count: (tokens[:, -c:], tokens[:, :-c])
             ),
         }
         compare(
             lambda tokens, m=module: m.split(tokens),
             lambda tokens, c=count: (tokens[:, :c], tokens[:, c:]),
-            [(_in_front(*given),) for given in inputs],
+            [(_prepended(*given),) for given in inputs],
             splits,
         )
     _check_start(answer)
-    passed("several class tokens, put in front and split off again")
+    passed("several class tokens, prepended and split off again")
 
 
 def check_mended_class_token(answer: type) -> None:
@@ -182,7 +185,8 @@ def check_mended_class_token(answer: type) -> None:
     with learners_code(asks_for_more):
         module = answer(4)
     weight = getattr(module, "weight", None)
-    hint(isinstance(weight, torch.Tensor), "`self.weight` must hold the class token")
+    if not isinstance(weight, torch.Tensor):
+        raise Hint("`self.weight` must hold the class token")
     shape = tuple(weight.shape)
     one_for_all = f"{ONE_FOR_ALL} `weight` should be (1, 1, D)."
     hint(shape[1:] != (1, 4) or shape[0] == 1, one_for_all)
@@ -191,7 +195,7 @@ def check_mended_class_token(answer: type) -> None:
         f"for D = 4 `weight` has shape {shape}, expected (1, 1, D) = (1, 1, 4)",
     )
     inputs = _token_and_patches([(2, 3, 4), (1, 3, 4), (5, 2, 4)])
-    compare(with_parameters(module, "weight"), _in_front, inputs, MISTAKES)
+    compare(with_parameters(module, "weight"), _prepended, inputs, MISTAKES)
     passed("mended: one vector for batches of every size")
 
 
@@ -237,11 +241,11 @@ def check_class_token_memory(answer) -> None:
         )
         hint(
             found != (size, batch * size),
-            "these are numbers, not bytes: a float32 takes four.",
+            "these are counts of values, not bytes: a float32 takes four.",
         )
         hint(
             dtype == torch.float32 or found != (4 * size, batch * 4 * size),
-            "a number takes four bytes in yours, whatever its type: this `weight` is "
+            "a value takes four bytes in yours, whatever its dtype: this `weight` is "
             "of float64, which takes eight. `untyped_storage().nbytes()` knows.",
         )
         hint(

@@ -15,9 +15,9 @@ from vit_course.checks.hints import (
     hint,
     is_a_class,
     is_a_function,
+    is_initialised_small,
     learners_code,
     passed,
-    starts_small,
     with_parameters,
 )
 
@@ -41,11 +41,11 @@ def check_saved_parameters(answer: Callable) -> None:
         "this holds for square grids: you multiply the rows by themselves. A grid has "
         "rows · columns patches.": lambda g, d: (g[0] ** 2 - 2 * g[0]) * d,
         "a grid of one row has more parameters as rows and columns than as a table: "
-        "the answer is negative there. Yours has lost its sign.": (
+        "the result is negative there. Yours has lost its sign.": (
             lambda g, d: abs(g[0] * g[1] - g[0] - g[1]) * d
         ),
         "a grid of one row has more parameters as rows and columns than as a table: "
-        "the answer is negative there, not 0.": (
+        "the result is negative there, not 0.": (
             lambda g, d: max(0, g[0] * g[1] - g[0] - g[1]) * d
         ),
         "this is what the full table has. What is left of it when you take away the "
@@ -53,16 +53,16 @@ def check_saved_parameters(answer: Callable) -> None:
         "this is what the new kind has. How many fewer than the full table?": (
             lambda g, d: (g[0] + g[1] + 1) * d
         ),
-        "these are vectors, not parameters: each has D numbers.": (
+        "these are vectors, not parameters: each has D parameters.": (
             lambda g, d: g[0] * g[1] - g[0] - g[1]
         ),
         "the class token has a vector of its own in *both* kinds. Did you count it in "
         "one of them only?": lambda g, d: (g[0] * g[1] + 1 - g[0] - g[1]) * d,
         "the class token has a vector of its own in *both* kinds, and yours counts it "
         "in the new one only.": lambda g, d: (g[0] * g[1] - g[0] - g[1] - 1) * d,
-        "the sign is turned: the new kind minus the full table. Saved is what the "
+        "the sign is reversed: the new kind minus the full table. Saved is what the "
         "full table has more.": lambda g, d: (g[0] + g[1] - g[0] * g[1]) * d,
-        "this is a share. The task asks for a number of parameters.": (
+        "this is a fraction. The task asks for a number of parameters.": (
             lambda g, d: 1 - (g[0] + g[1] + 1) / (g[0] * g[1] + 1)
         ),
     }
@@ -127,7 +127,7 @@ PLACES = {
     "this is the table alone. `forward` adds it to the tokens.": (
         lambda t, u, v, first: torch.cat([first, _by_reading(u, v)])[None]
     ),
-    "the table alone, once for each picture, comes back. `forward` adds it to the "
+    "the table alone, once for each image, comes back. `forward` adds it to the "
     "tokens.": lambda t, u, v, first: torch.cat([first, _by_reading(u, v)]).expand(
         len(t), -1, -1
     ),
@@ -136,8 +136,8 @@ PLACES = {
 }
 FROM_PARAMETERS = (
     "Work out one patch by hand: in row r and column c it gets `row_positions[r]` plus "
-    "`column_positions[c]`. Is the sum made in `forward`, from the parameters? One "
-    "made in `__init__` does not follow them when they learn."
+    "`column_positions[c]`. Is the sum made in `forward`, from the parameters? A sum "
+    "made in `__init__` does not change when they are trained."
 )
 
 
@@ -174,11 +174,11 @@ def _check_sizes(module, grid: tuple[int, int], dim: int) -> None:
 
 
 def _check_start(answer: type) -> None:
-    """Checks that the parameters start with the standard deviation of the lesson."""
+    """Checks that the parameters have the lesson's initial standard deviation."""
     with learners_code():
         module = answer((3, 4), 1024)
     for name, p in module.named_parameters():
-        starts_small(p, name)
+        is_initialised_small(p, name)
 
 
 def check_row_column_positions(answer: type) -> None:
@@ -266,16 +266,16 @@ def check_mended_sums(answer: Callable) -> None:
             by_copy = "deepcopy" in str(error) or "a leaf Variable" in str(error)
             hint(
                 not by_copy,
-                "gradients find no way back from a copy that the module `copy`, "
+                "no gradient flows back through a copy that the module `copy`, "
                 "`detach` or `nn.Parameter` makes. `clone`, or a sum that is not in "
-                "place, keeps the way.",
+                "place, keeps the graph.",
             )
             raise
         hint(
             torch.equal(tokens, before),
             "the caller's tokens are others after the call. `z_0 = tokens` is a second "
             "name for the same tensor and not a copy, so `+=` writes into it; views "
-            "such as `tokens[:]` stand on the same memory.",
+            "such as `tokens[:]` share its memory.",
         )
         hint(
             list(map(id, given)) == list(map(id, tables)),
@@ -288,12 +288,12 @@ def check_mended_sums(answer: Callable) -> None:
     passed("mended: each sum is a tensor of its own")
 
 
-def _spread(before: torch.Tensor, after: torch.Tensor) -> list[float]:
+def _std(before: torch.Tensor, after: torch.Tensor) -> list[float]:
     return [before[:, 1:].std().item(), after[:, 1:].std().item()]
 
 
-def _right_spread(weight, old, new) -> list[float]:
-    return _spread(weight, interpolate_position_embedding(weight, old, new))
+def _right_std(weight, old, new) -> list[float]:
+    return _std(weight, interpolate_position_embedding(weight, old, new))
 
 
 def _with_other_statistic(statistic: Callable) -> Callable:
@@ -309,50 +309,50 @@ def _with_other_statistic(statistic: Callable) -> Callable:
 def _as_a_line(weight, old, new) -> list[float]:
     line = weight[:, 1:].transpose(1, 2)  # (1, D, N)
     line = F.interpolate(line, new[0] * new[1], mode="linear").transpose(1, 2)
-    return _spread(weight, torch.cat([weight[:, :1], line], dim=1))
+    return _std(weight, torch.cat([weight[:, :1], line], dim=1))
 
 
 MEASURES = {
-    "the row of the class token is in it. It has no place in the picture and is not "
+    "the row of the class token is in it. It has no place in the image and is not "
     "resized: leave it out, before and after.": _with_other_statistic(torch.std),
-    "before and after are swapped.": lambda *given: _right_spread(*given)[::-1],
+    "before and after are swapped.": lambda *given: _right_std(*given)[::-1],
     "this is the variance. The standard deviation is its square root.": (
         _with_other_statistic(lambda table: table[:, 1:].var())
     ),
     "you average the standard deviations of the D columns. The task asks for one over "
-    "all numbers of the patches' rows together.": _with_other_statistic(
+    "all values of the patches' rows together.": _with_other_statistic(
         lambda table: table[:, 1:].std(dim=1).mean()
     ),
     "you average the standard deviations of the patches. The task asks for one over "
-    "all numbers of the patches' rows together.": _with_other_statistic(
+    "all values of the patches' rows together.": _with_other_statistic(
         lambda table: table[:, 1:].std(dim=2).mean()
     ),
-    "this is the mean. How far do the numbers lie from it?": _with_other_statistic(
+    "this is the mean. How far do the values lie from it?": _with_other_statistic(
         lambda table: table[:, 1:].mean()
     ),
     "both are measured on the table that came in. `interpolate_position_embedding` "
-    "gives back a new one.": lambda weight, old, new: _spread(weight, weight),
+    "gives back a new one.": lambda weight, old, new: _std(weight, weight),
     "both are measured on the resized table.": lambda weight, old, new: (
-        _right_spread(weight, old, new)[1:] * 2
+        _right_std(weight, old, new)[1:] * 2
     ),
-    "the new grid is turned by a quarter: both grids are (rows, columns).": (
-        lambda weight, old, new: _right_spread(weight, old, new[::-1])
+    "the new grid is transposed: both grids are (rows, columns).": (
+        lambda weight, old, new: _right_std(weight, old, new[::-1])
     ),
-    "the old grid is turned by a quarter: both grids are (rows, columns).": (
-        lambda weight, old, new: _right_spread(weight, old[::-1], new)
+    "the old grid is transposed: both grids are (rows, columns).": (
+        lambda weight, old, new: _right_std(weight, old[::-1], new)
     ),
-    "the table is resized as a line of N numbers. Patches stand on a grid: "
+    "the table is resized as a line of N vectors. Patches stand on a grid: "
     "`interpolate_position_embedding` does it in 2-D.": _as_a_line,
 }
 
 
-def check_position_spread(answer: Callable) -> None:
-    """Checks the measured spread of a table before and after it is resized.
+def check_position_std(answer: Callable) -> None:
+    """Checks the standard deviation of a position embedding before and after resizing.
 
     Raises:
         Hint: it is not right yet.
     """
-    is_a_function(answer, "measure_spread")
+    is_a_function(answer, "measure_std")
 
     def measured(weight, old_grid, new_grid):
         found = answer(weight, old_grid, new_grid)
@@ -372,7 +372,9 @@ def check_position_spread(answer: Callable) -> None:
     ):
         # Columns and patches differ in their means, too.
         parts = ((1, old[0] * old[1], 96), (1, 1, 96), (1, old[0] * old[1], 1))
-        table = sum(torch.randn(part, generator=generator) for part in parts)
+        table = torch.zeros(1, old[0] * old[1], 96)
+        for part in parts:
+            table = table + torch.randn(part, generator=generator)
         smooth = 3 * sinusoidal_2d(old, 96)[None]
         # The class token's row is large, so that it shows where it does not belong.
         first = 50 * torch.randn(1, 1, 96, generator=generator)
@@ -381,11 +383,11 @@ def check_position_spread(answer: Callable) -> None:
     # Divided by n or by n - 1: both are standard deviations.
     compare(
         measured,
-        _right_spread,
+        _right_std,
         inputs,
         MEASURES,
         tolerance=5e-4,
         gradient=False,
-        advice="Both are over all numbers of the patches' rows, `[:, 1:]`, together.",
+        advice="Both are over all values of the patches' rows, `[:, 1:]`, together.",
     )
-    passed("spread of a table before and after")
+    passed("standard deviation of a table before and after")

@@ -19,7 +19,7 @@ def _random(seed: int, *shapes: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
     return tuple(torch.randn(shape, generator=generator) for shape in shapes)
 
 
-def _shares(scores: torch.Tensor, value: torch.Tensor, dim: int = -1) -> tuple:
+def _attend(scores: torch.Tensor, value: torch.Tensor, dim: int = -1) -> tuple:
     """Output and weights for scores."""
     weights = scores.softmax(dim=dim)
     return weights @ value, weights
@@ -32,7 +32,7 @@ MASKS = {
     ),
     "one key too few. Keys are counted from 0, so with length 1 a query may attend to "
     "key 0.": lambda lengths, m: torch.arange(1, m + 1) < lengths[..., None],
-    "the mask is turned round: here True = may attend. (In `nn.MultiheadAttention` it "
+    "the mask is inverted: here True = may attend. (In `nn.MultiheadAttention` it "
     "means that a query may *not*.)": (
         lambda lengths, m: torch.arange(m) >= lengths[..., None]
     ),
@@ -74,8 +74,8 @@ def check_mask_from_lengths(answer: Callable) -> None:
         if isinstance(mask, torch.Tensor):
             hint(
                 mask.dtype == torch.bool,
-                f"the mask is of type {mask.dtype}. Other numbers would be added or "
-                "multiplied somewhere and mean something else: it must be boolean.",
+                f"the mask has dtype {mask.dtype}. It must be boolean: values of "
+                "another dtype would be added or multiplied and mean something else.",
             )
         return mask
 
@@ -102,7 +102,7 @@ def _squared(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
     return ((query[:, :, None] - key[:, None]) ** 2).sum(dim=-1)  # (B, N, M)
 
 
-def _root(query: torch.Tensor) -> float:
+def _sqrt_dim(query: torch.Tensor) -> float:
     return query.shape[-1] ** 0.5
 
 
@@ -111,7 +111,7 @@ def _products(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
 
 
 def _distance(query, key, value) -> tuple:
-    return _shares(-_squared(query, key) / _root(query), value)
+    return _attend(-_squared(query, key) / _sqrt_dim(query), value)
 
 
 def _swapped(query, key, value) -> tuple:
@@ -120,45 +120,45 @@ def _swapped(query, key, value) -> tuple:
     return _distance(key, query, value)
 
 
-def _unshared(query, key, value) -> tuple:
-    scores = -_squared(query, key) / _root(query)
+def _without_softmax(query, key, value) -> tuple:
+    scores = -_squared(query, key) / _sqrt_dim(query)
     return scores @ value, scores
 
 
 DISTANCES = {
     "the key that lies farthest away gets the largest weight. Near ones should: where "
-    "is the minus?": lambda q, k, v: _shares(_squared(q, k) / _root(q), v),
+    "is the minus?": lambda q, k, v: _attend(_squared(q, k) / _sqrt_dim(q), v),
     "this is the distance. The equation has its square.": (
-        lambda q, k, v: _shares(-_squared(q, k).sqrt() / _root(q), v)
+        lambda q, k, v: _attend(-_squared(q, k).sqrt() / _sqrt_dim(q), v)
     ),
-    "the scores are not divided by the root of D_h.": (
-        lambda q, k, v: _shares(-_squared(q, k), v)
+    "the scores are not divided by the square root of D_h.": (
+        lambda q, k, v: _attend(-_squared(q, k), v)
     ),
-    "the scores are divided by D_h and not by its root. A root inside the "
-    "square, or a mean in place of the sum, does the same.": (
-        lambda q, k, v: _shares(-_squared(q, k) / q.shape[-1], v)
+    "the scores are divided by D_h and not by its square root. A square root inside "
+    "the square, or a mean in place of the sum, does the same.": (
+        lambda q, k, v: _attend(-_squared(q, k) / q.shape[-1], v)
     ),
-    "a mean over the numbers of a vector stands where the equation has a sum; with the "
-    "root you divide twice.": (
-        lambda q, k, v: _shares(-_squared(q, k) / q.shape[-1] / _root(q), v)
+    "a mean over the entries of a vector stands where the equation has a sum; with the "
+    "scaling by 1/√D_h you divide twice.": (
+        lambda q, k, v: _attend(-_squared(q, k) / q.shape[-1] / _sqrt_dim(q), v)
     ),
-    "softmax runs over the queries. The shares of *one* query sum to one: over the "
+    "softmax runs over the queries. The weights of *one* query sum to one: over the "
     "keys, the last axis.": (
-        lambda q, k, v: _shares(-_squared(q, k) / _root(q), v, dim=-2)
+        lambda q, k, v: _attend(-_squared(q, k) / _sqrt_dim(q), v, dim=-2)
     ),
     "queries and keys are swapped in the scores: row i must belong to query i. Which "
     "of the two gets the new axis in the middle?": _swapped,
     "these are the weights of the dot product. The score is minus the squared "
-    "distance.": lambda q, k, v: _shares(_products(q, k) / _root(q), v),
+    "distance.": lambda q, k, v: _attend(_products(q, k) / _sqrt_dim(q), v),
     "the distances are summed without squares. The square of a vector's length is the "
-    "sum of the *squares* of its numbers.": (
-        lambda q, k, v: _shares(
-            -(q[:, :, None] - k[:, None]).abs().sum(dim=-1) / _root(q), v
+    "sum of the *squares* of its entries.": (
+        lambda q, k, v: _attend(
+            -(q[:, :, None] - k[:, None]).abs().sum(dim=-1) / _sqrt_dim(q), v
         )
     ),
     "the differences are summed, and the sum is squared. First square, then sum.": (
-        lambda q, k, v: _shares(
-            -((q[:, :, None] - k[:, None]).sum(dim=-1) ** 2) / _root(q), v
+        lambda q, k, v: _attend(
+            -((q[:, :, None] - k[:, None]).sum(dim=-1) ** 2) / _sqrt_dim(q), v
         )
     ),
     "the two are in the wrong order: first the output, then the weights.": (
@@ -167,10 +167,10 @@ DISTANCES = {
     "the output is right, and the second tensor holds the scores. Give back the "
     "weights, after softmax.": lambda q, k, v: (
         _distance(q, k, v)[0],
-        -_squared(q, k) / _root(q),
+        -_squared(q, k) / _sqrt_dim(q),
     ),
-    "there is no softmax: weights are shares, and those of a query sum to one.": (
-        _unshared
+    "there is no softmax: the weights of a query are not negative and sum to one.": (
+        _without_softmax
     ),
 }
 
@@ -186,9 +186,9 @@ def _check_gradient_at_zero(answer: Callable) -> None:
         found += torch.autograd.grad((output * wish).sum(), leaf)
     hint(
         found[0].isfinite().all(),
-        "values are right, but where a query equals a key the gradient is not a "
-        "number: a square root has an infinite slope at 0. The equation has the "
-        "*squared* distance, which needs no root.",
+        "values are right, but where a query equals a key the gradient is NaN: a "
+        "square root has an infinite slope at 0. The equation has the *squared* "
+        "distance, which needs no square root.",
     )
     hint(
         torch.allclose(found[0], found[1], atol=1e-4, rtol=1e-3),
@@ -215,57 +215,60 @@ def check_distance_attention(answer: Callable) -> None:
 
 
 def _attention(query, key, value) -> tuple:
-    return _shares(_products(query, key) / _root(query), value)
+    return _attend(_products(query, key) / _sqrt_dim(query), value)
 
 
 def _weights_divided(query, key, value) -> tuple:
-    weights = _products(query, key).softmax(dim=-1) / _root(query)
+    weights = _products(query, key).softmax(dim=-1) / _sqrt_dim(query)
     return weights @ value, weights
 
 
 SCALES = {
-    "the scores are still divided by D_h. Random scores spread by the *root* of D_h, "
-    "so that D_h makes them smaller and smaller the longer the vectors are. (Dividing "
-    "both query and key by the root divides by D_h, too.)": (
-        lambda q, k, v: _shares(_products(q, k) / q.shape[-1], v)
+    "the scores are still divided by D_h. Random scores have a standard deviation of "
+    "√D_h, so that D_h makes them smaller and smaller the longer the vectors are. "
+    "(Dividing both query and key by √D_h divides by D_h, too.)": (
+        lambda q, k, v: _attend(_products(q, k) / q.shape[-1], v)
     ),
-    "the scores are not divided at all. Then they grow with the root of D_h, and "
-    "softmax saturates.": lambda q, k, v: _shares(_products(q, k), v),
-    "the scores are multiplied by the root of D_h. They are too large as it is.": (
-        lambda q, k, v: _shares(_products(q, k) * _root(q), v)
-    ),
+    "the scores are not divided at all. Then they grow with the square root of D_h, "
+    "and softmax saturates.": lambda q, k, v: _attend(_products(q, k), v),
+    "the scores are multiplied by the square root of D_h. They are too large as it "
+    "is.": (lambda q, k, v: _attend(_products(q, k) * _sqrt_dim(q), v)),
     "the weights are divided, after softmax: those of a query no longer sum to one. "
     "It is the scores that are too large.": _weights_divided,
-    "this is the root of the number of keys. Scores are sums over the numbers of a "
-    "*query*: the last axis.": (
-        lambda q, k, v: _shares(_products(q, k) / k.shape[-2] ** 0.5, v)
+    "this is the square root of the number of keys. Scores are sums over the entries "
+    "of a *query*: the last axis.": (
+        lambda q, k, v: _attend(_products(q, k) / k.shape[-2] ** 0.5, v)
     ),
-    "this is the root of the number of queries. Scores are sums over the numbers of a "
-    "*query*: the last axis.": (
-        lambda q, k, v: _shares(_products(q, k) / q.shape[-2] ** 0.5, v)
+    "this is the square root of the number of queries. Scores are sums over the "
+    "entries of a *query*: the last axis.": (
+        lambda q, k, v: _attend(_products(q, k) / q.shape[-2] ** 0.5, v)
     ),
-    "this is the root of the size of a value. Scores are sums over the numbers of a "
-    "*query*.": lambda q, k, v: _shares(_products(q, k) / v.shape[-1] ** 0.5, v),
+    "this is the square root of the size of a value. Scores are sums over the entries "
+    "of a *query*.": lambda q, k, v: _attend(_products(q, k) / v.shape[-1] ** 0.5, v),
     "the scores are divided by the fourth root of D_h. Divide the query *and* the key "
     "by it, or the scores by the square root.": (
-        lambda q, k, v: _shares(_products(q, k) / q.shape[-1] ** 0.25, v)
+        lambda q, k, v: _attend(_products(q, k) / q.shape[-1] ** 0.25, v)
     ),
-    "softmax runs over the queries now. That axis was right: the shares of *one* query "
-    "sum to one.": lambda q, k, v: _shares(_products(q, k) / _root(q), v, dim=-2),
+    "softmax runs over the queries now. That axis was right: the weights of *one* "
+    "query sum to one.": lambda q, k, v: _attend(
+        _products(q, k) / _sqrt_dim(q), v, dim=-2
+    ),
     "the two are in the wrong order: first the output, then the weights.": (
         lambda q, k, v: _attention(q, k, v)[::-1]
     ),
     "the axes of the key are swapped from the front, which is right for one number of "
-    "axes only. `transpose(-2, -1)` swaps the last two, whatever is in front.": (
-        lambda q, k, v: _shares(q @ k.transpose(1, 2) / _root(q), v)
+    "axes only. `transpose(-2, -1)` swaps the last two, whatever comes before them.": (
+        lambda q, k, v: _attend(q @ k.transpose(1, 2) / _sqrt_dim(q), v)
     ),
-    "`.T` turns all axes round, the batch, too. `transpose(-2, -1)` swaps the last "
-    "two.": lambda q, k, v: _shares(q @ k.permute(*range(k.ndim)[::-1]) / _root(q), v),
+    "`.T` reverses all axes, the batch, too. `transpose(-2, -1)` swaps the last "
+    "two.": lambda q, k, v: _attend(
+        q @ k.permute(*range(k.ndim)[::-1]) / _sqrt_dim(q), v
+    ),
 }
 
 
 def check_mended_scores(answer: Callable) -> None:
-    """Checks that scores are divided by the root of the query's size.
+    """Checks the scaling of the scores by 1/sqrt(D_h).
 
     Raises:
         Hint: it is not right yet.
@@ -278,15 +281,15 @@ def check_mended_scores(answer: Callable) -> None:
         _random(69, (3, 8), (2, 8), (2, 6)),
     ]
     compare(answer, _attention, inputs, SCALES)
-    passed("mended: divided by the root")
+    passed("mended: scaled by 1/√D_h")
 
 
-def _spread_of(weights: torch.Tensor) -> torch.Tensor:
+def _entropy_of(weights: torch.Tensor) -> torch.Tensor:
     return -torch.xlogy(weights, weights).sum(dim=-1)  # (..., N)
 
 
 def _weights(query, key, temperature) -> torch.Tensor:
-    return (_products(query, key) / (temperature * _root(query))).softmax(dim=-1)
+    return (_products(query, key) / (temperature * _sqrt_dim(query))).softmax(dim=-1)
 
 
 def _of_weights(measure: Callable) -> Callable:
@@ -297,13 +300,13 @@ def _of_weights(measure: Callable) -> Callable:
 def _of_scores(scale: Callable) -> Callable:
     """The mean entropy with scores that are divided by something else."""
     return lambda q, k, t: (
-        _spread_of((_products(q, k) / scale(q, t)).softmax(dim=-1)).mean().item()
+        _entropy_of((_products(q, k) / scale(q, t)).softmax(dim=-1)).mean().item()
     )
 
 
 def _over_queries(query, key, temperature) -> float:
     weights = _weights(key, query, temperature).mT  # columns sum to one
-    return _spread_of(weights).mean().item()
+    return _entropy_of(weights).mean().item()
 
 
 ENTROPIES = {
@@ -318,41 +321,39 @@ ENTROPIES = {
         lambda w: -(w * w.log()).sum(dim=-1).nan_to_num().mean()
     ),
     "the temperature multiplies the scores. It divides them: a high one makes them "
-    "alike.": _of_scores(lambda q, t: _root(q) / t),
-    "the temperature has no effect.": _of_scores(lambda q, t: _root(q)),
-    "the root of D_h is missing: the temperature divides the scores *once more*.": (
-        _of_scores(lambda q, t: t)
-    ),
-    "the scores are divided by D_h and not by its root.": _of_scores(
+    "alike.": _of_scores(lambda q, t: _sqrt_dim(q) / t),
+    "the temperature has no effect.": _of_scores(lambda q, t: _sqrt_dim(q)),
+    "the square root of D_h is missing: the temperature divides the scores *once "
+    "more*.": (_of_scores(lambda q, t: t)),
+    "the scores are divided by D_h and not by its square root.": _of_scores(
         lambda q, t: q.shape[-1] * t
     ),
-    "the temperature stands under the root. Only D_h does.": _of_scores(
+    "the temperature stands under the square root. Only D_h does.": _of_scores(
         lambda q, t: (q.shape[-1] * t) ** 0.5
     ),
     "the logarithm has another base: ln is `log`, not `log2` or `log10`.": _of_weights(
-        lambda w: _spread_of(w).mean() / torch.tensor(2.0).log()
+        lambda w: _entropy_of(w).mean() / torch.tensor(2.0).log()
     ),
     "this is the sum over all queries. The task asks for their mean.": _of_weights(
-        lambda w: _spread_of(w).sum()
+        lambda w: _entropy_of(w).sum()
     ),
     "this is the sum over the queries of a sequence. The task asks for the mean over "
-    "all queries.": _of_weights(lambda w: _spread_of(w).sum(dim=-1).mean()),
+    "all queries.": _of_weights(lambda w: _entropy_of(w).sum(dim=-1).mean()),
     "you take the mean over the keys, too. The entropy of a query is a *sum* over "
     "them.": _of_weights(lambda w: -torch.xlogy(w, w).mean()),
-    "the sign: logarithms of shares are negative, an entropy is not.": _of_weights(
-        lambda w: -_spread_of(w).mean()
+    "the sign: logarithms of probabilities are negative, an entropy is "
+    "not.": _of_weights(lambda w: -_entropy_of(w).mean()),
+    "the weights of the queries are averaged first. A mean of peaked weights looks "
+    "flat: take the entropy of each query, then the mean.": _of_weights(
+        lambda w: _entropy_of(w.mean(dim=-2)).mean()
     ),
-    "the weights of the queries are averaged first. A mean of sharp weights looks "
-    "wide: take the entropy of each query, then the mean.": _of_weights(
-        lambda w: _spread_of(w.mean(dim=-2)).mean()
-    ),
-    "softmax runs over the queries. The shares of *one* query sum to one: over the "
+    "softmax runs over the queries. The weights of *one* query sum to one: over the "
     "keys, the last axis.": _over_queries,
     "this is the entropy of one sequence. The mean is over all of them.": (
-        lambda q, k, t: _spread_of(_weights(q[:1], k[:1], t)).mean().item()
+        lambda q, k, t: _entropy_of(_weights(q[:1], k[:1], t)).mean().item()
     ),
     "the temperature divides the weights, after softmax, and not the scores.": (
-        lambda q, k, t: _spread_of(_weights(q, k, 1) / t).mean().item()
+        lambda q, k, t: _entropy_of(_weights(q, k, 1) / t).mean().item()
     ),
 }
 
@@ -373,7 +374,7 @@ def check_attention_entropy(answer: Callable) -> None:
     ]
     compare(
         lambda *given: as_number(answer(*given)),
-        _of_weights(lambda w: _spread_of(w).mean()),
+        _of_weights(lambda w: _entropy_of(w).mean()),
         inputs,
         ENTROPIES,
         tolerance=1e-4,

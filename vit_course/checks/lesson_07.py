@@ -1,4 +1,4 @@
-"""Checks of the exercises of lesson 07: LayerNorm's relative, heads, and their maps."""
+"""Checks of the exercises of lesson 07: RMSNorm, heads and attention maps."""
 
 import torch
 from torch import nn
@@ -18,7 +18,7 @@ from vit_course.checks.hints import (
 
 def _divided(by):
     """A normalisation that divides by `by(x, eps)`."""
-    return lambda x, gain, eps=1e-6: x / by(x, eps) * gain
+    return lambda x, weight, eps=1e-6: x / by(x, eps) * weight
 
 
 def _mean_square(x, axis=-1):
@@ -33,38 +33,38 @@ def _variance(x, correction):
     return x.var(dim=-1, correction=correction, keepdim=True)
 
 
-def _mean_taken_away(x, gain, eps=1e-6):
-    return _divided(_rms)(x - x.mean(dim=-1, keepdim=True), gain, eps)
+def _mean_subtracted(x, weight, eps=1e-6):
+    return _divided(_rms)(x - x.mean(dim=-1, keepdim=True), weight, eps)
 
 
 NORM_MISTAKES = {
     "the mean is subtracted: this is still LayerNorm. RMSNorm only divides.": (
-        _mean_taken_away
+        _mean_subtracted
     ),
     "you divide by the standard deviation. Its squares are of differences from the "
-    "mean; RMSNorm knows no mean and takes the squares of the numbers themselves.": (
+    "mean; RMSNorm subtracts no mean and takes the squares of the values themselves.": (
         _divided(lambda x, eps: (_variance(x, 0) + eps).sqrt())
     ),
-    "you divide by the standard deviation (torch's, with D - 1). RMSNorm knows no "
-    "mean and takes the squares of the numbers themselves.": _divided(
+    "you divide by the standard deviation (torch's, with D - 1). RMSNorm subtracts no "
+    "mean and takes the squares of the values themselves.": _divided(
         lambda x, eps: (_variance(x, 1) + eps).sqrt()
     ),
-    "you divide by the length of the token, the root of the *sum* of squares. The M in "
-    "RMS is a mean: without 1/D the result shrinks as D grows.": _divided(
+    "you divide by the length of the token, the square root of the *sum* of squares. "
+    "The M in RMS is a mean: without 1/D the result shrinks as D grows.": _divided(
         lambda x, eps: (x.square().sum(dim=-1, keepdim=True) + eps).sqrt()
     ),
-    "you divide by the mean square. Its root is missing, so the result depends on how "
-    "large the token is.": _divided(lambda x, eps: _mean_square(x) + eps),
-    "you take the mean of the numbers themselves, and their squares too late or not at "
-    "all. Square first, then the mean, then the root.": _divided(
+    "you divide by the mean square. The square root is missing, so the result depends "
+    "on how large the token is.": _divided(lambda x, eps: _mean_square(x) + eps),
+    "you take the mean of the values themselves, and their squares too late or not at "
+    "all. Square first, then the mean, then the square root.": _divided(
         lambda x, eps: (x.mean(dim=-1, keepdim=True).square() + eps).sqrt()
     ),
-    "the mean is taken over the tokens. Each token is normalised for itself, over its "
-    "own D numbers: the last axis.": _divided(
+    "the mean is taken over the tokens. Each token is normalised by itself, over its "
+    "own D features: the last axis.": _divided(
         lambda x, eps: (_mean_square(x, axis=0) + eps).sqrt()
     ),
-    "all tokens have one divisor: the mean needs an axis. Each token is normalised for "
-    "itself, over its own D numbers.": _divided(
+    "all tokens have one divisor: the mean needs an axis. Each token is normalised by "
+    "itself, over its own D features.": _divided(
         lambda x, eps: (x.square().mean() + eps).sqrt()
     ),
     "the mean has lost its axis, so that it does not broadcast against the tokens: "
@@ -74,14 +74,13 @@ NORM_MISTAKES = {
     "you multiply by the root mean square. Divide by it.": _divided(
         lambda x, eps: 1 / _rms(x, eps)
     ),
-    "the gain is not used: each of the D numbers has its own factor.": (
-        lambda x, gain, eps=1e-6: x / _rms(x, eps)
+    "the scale (`weight`) is not used: each of the D features has its own factor.": (
+        lambda x, weight, eps=1e-6: x / _rms(x, eps)
     ),
-    "the gain is added. It is a factor; the summand would be a bias.": (
-        lambda x, gain, eps=1e-6: x / _rms(x, eps) + gain
-    ),
-    "for small numbers the values differ: eps is added to the mean square, inside the "
-    "root, not to the root.": _divided(lambda x, eps: _mean_square(x).sqrt() + eps),
+    "the scale (`weight`) is added. It is a factor; a vector that is added would be a "
+    "bias.": (lambda x, weight, eps=1e-6: x / _rms(x, eps) + weight),
+    "for small inputs the values differ: eps is added to the mean square, inside the "
+    "square root, not outside.": _divided(lambda x, eps: _mean_square(x).sqrt() + eps),
     "eps is an argument, and the call gave another one than 1e-6: use it.": _divided(
         lambda x, eps: _rms(x, 1e-6)
     ),
@@ -115,7 +114,7 @@ def check_rms_norm(answer) -> None:
         (random(4, 4) + 1, random(4)),  # axes mixed up would not raise here
     ]
     compare(answer, _divided(_rms), inputs, NORM_MISTAKES)
-    passed("RMSNorm: no mean, no bias, each token for itself")
+    passed("RMSNorm: no mean, no bias, each token by itself")
 
 
 # Attention from the equations, head by head, and with the mistakes of learners.
@@ -181,12 +180,13 @@ def _unscaled(query, key, value):
 
 
 def _averaged(query, key, value, num_heads):
-    return _attend(*(_cut(x, num_heads) for x in (query, key, value))).mean(dim=1)
+    query, key, value = (_cut(x, num_heads) for x in (query, key, value))
+    return _attend(query, key, value).mean(dim=1)
 
 
 HEAD_MISTAKES = {
     "the heads are pieces of the *sequence*: cutting and joining use `reshape` (or "
-    "`view`) alone, which never moves a number in memory. Cut only D, into (k, D_h); "
+    "`view`) alone, which never moves a value in memory. Cut only D, into (k, D_h); "
     "then exchange two axes. And back.": _msa(_cut_by_reshape, _join_by_reshape),
     "the cut is right, joining is not: a token's heads must stand side by side before "
     "the last two axes become one, so exchange the axes back first.": _msa(
@@ -194,37 +194,38 @@ HEAD_MISTAKES = {
     ),
     "joining is right, the cut is not: `reshape` (or `view`) straight to (B, k, N, "
     "D_h) takes pieces of the sequence for heads.": _msa(_cut_by_reshape),
-    "the tokens and their numbers are exchanged first, and then cut as if they were "
-    "not: a head gets numbers of another axis.": _msa(_cut_turned),
-    "the tokens and their numbers are exchanged first, and then cut as if they were "
-    "not; and joining lacks its transpose.": _msa(_cut_turned, _join_by_reshape),
-    "the heads take turns: head 0 gets numbers 0, k, 2k … It should have D_h "
-    "neighbours, so D is cut into (k, D_h), not into (D_h, k).": _msa(
+    "tokens and features are exchanged first, and then cut as if they were not: a head "
+    "gets values of another axis.": _msa(_cut_turned),
+    "tokens and features are exchanged first, and then cut as if they were not; and "
+    "joining lacks its transpose.": _msa(_cut_turned, _join_by_reshape),
+    "the heads take turns: head 0 gets features 0, k, 2k … It should have D_h "
+    "consecutive ones, so D is cut into (k, D_h), not into (D_h, k).": _msa(
         _cut_in_turns, _join_turned
     ),
-    "the heads take turns in the cut: head 0 gets numbers 0, k, 2k … It should have "
-    "D_h neighbours, so D is cut into (k, D_h), not into (D_h, k).": _msa(
+    "the heads take turns in the cut: head 0 gets features 0, k, 2k … It should have "
+    "D_h consecutive ones, so D is cut into (k, D_h), not into (D_h, k).": _msa(
         _cut_in_turns
     ),
     "the heads are cut well, but joined as (D_h, k): first all of head 0, then all of "
     "head 1 is (k, D_h).": _msa(join=_join_turned),
-    "the scores are divided by the root of D. A head's products run over D_h numbers, "
-    "so it is the root of D_h (lesson 07, question 2).": _scaled_by_all,
-    "the scores are divided by D_h and not by its root.": _msa(
+    "the scores are divided by the square root of D. A head's dot products run over "
+    "D_h entries, so it is the square root of D_h (lesson 07, question "
+    "2).": _scaled_by_all,
+    "the scores are divided by D_h and not by its square root.": _msa(
         attend=lambda q, k, v: _attend(q, k, v, q.shape[-1])
     ),
-    "the pieces have `num_heads` numbers each, so that there are D_h heads. `split` "
+    "the pieces have `num_heads` features each, so that there are D_h heads. `split` "
     "takes the size of a piece, `chunk` their number.": _msa(_cut_by_size),
-    "the scores are not divided by the root of D_h (Equation 6).": _msa(
+    "the scores are not divided by the square root of D_h (Equation 6).": _msa(
         attend=_unscaled
     ),
-    "the shares of a *key* sum to one: softmax runs over the queries. It belongs on "
+    "the weights of a *key* sum to one: softmax runs over the queries. It belongs on "
     "the last axis, the keys.": _msa(attend=lambda *p: _attend(*p, axis=-2)),
-    "this is one attention over all D numbers: `num_heads` changes nothing. Each head "
-    "has shares of its own.": lambda q, k, v, num_heads: _attend(q, k, v),
-    "queries and keys have changed places: row i must be what query i gives to all "
-    "keys.": lambda q, k, v, num_heads: _msa()(k, q, v, num_heads),
-    "the heads are averaged. Equation 8 puts them side by side.": _averaged,
+    "this is one attention over all D features: `num_heads` changes nothing. Each head "
+    "has attention weights of its own.": lambda q, k, v, num_heads: _attend(q, k, v),
+    "queries and keys have changed places: row i must hold the weights of query i on "
+    "all keys.": lambda q, k, v, num_heads: _msa()(k, q, v, num_heads),
+    "the heads are averaged. Equation 8 concatenates them.": _averaged,
 }
 
 
@@ -262,8 +263,8 @@ def _projected(num_heads, attend):
 
 def _not_projected(num_heads):
     def call(tokens, wq, bq, wk, bk, wv, bv, wo, bo):
-        parts = [tokens @ w.T + b for w, b in ((wq, bq), (wk, bk), (wv, bv))]
-        return _msa()(*parts, num_heads)
+        query, key, value = tokens @ wq.T + bq, tokens @ wk.T + bk, tokens @ wv.T + bv
+        return _msa()(query, key, value, num_heads)
 
     return call
 
@@ -369,9 +370,10 @@ def _check_load(answer: type, generator) -> None:
             )
             hint(
                 have[name].requires_grad,
-                f"after `load`, `{name}` has requires_grad=False: it would not learn.",
+                f"after `load`, `{name}` has requires_grad=False: it would not be "
+                "trained.",
             )
-        right = _separated(_thirds, _thirds)(*values, num_heads)
+        right = _separated(_thirds, _thirds)(*values, num_heads=num_heads)
         same = {
             name: equal(have[name].detach(), value)
             for name, value in zip(SEPARATE, right, strict=True)
@@ -386,7 +388,8 @@ def _check_load(answer: type, generator) -> None:
         hint(
             not forgotten or not all(name.endswith("bias") for name in forgotten),
             f"`load` does not change {' and '.join(forgotten)}. A projection has a "
-            "bias as well: it starts at zero in the lesson, and training moves it.",
+            "bias as well: it is initialised to zero in the lesson, and training "
+            "changes it.",
         )
         hint(not forgotten, f"`load` does not change {' and '.join(forgotten)}.")
         found = [have[name].detach() for name in SEPARATE]
@@ -402,7 +405,7 @@ def _check_load(answer: type, generator) -> None:
         for name, value in zip(STACKED, values, strict=True):
             text = "`load` changes the layer that it is given. It should only read it."
             hint(torch.equal(layer.get_parameter(name).detach(), value), text)
-            text = "`load` freezes the layer that it is given: it would not learn."
+            text = "`load` freezes the layer that it is given: it would not be trained."
             hint(layer.get_parameter(name).requires_grad, text)
         _check_apart(module, layer, values)
 
@@ -411,16 +414,16 @@ def _written_with_gradient(error: Exception) -> str:
     if "leaf Variable" not in str(error):
         return ""
     return (
-        "autograd watches parameters, and refuses to have them overwritten. Write into "
-        "them inside `with torch.no_grad():`."
+        "autograd tracks parameters, and raises an error when they are overwritten. "
+        "Write into them inside `with torch.no_grad():`."
     )
 
 
 def _check_apart(module: nn.Module, layer: nn.Module, values) -> None:
     """Checks that a change of one layer does not reach the other, only its output."""
     shared = (
-        "both layers stand on the same memory: when one is trained, the other changes, "
-        "too. `copy_` (or `clone`) makes a copy; a slice or a chunk is only a view."
+        "both layers share memory: when one is trained, the other changes, too. "
+        "`copy_` (or `clone`) makes a copy; a slice or a chunk is only a view."
     )
     with torch.no_grad():
         for p in module.parameters():
@@ -463,7 +466,7 @@ def check_separate_projections(answer: type) -> None:
         }
         mistakes |= {
             "`out_proj` is missing: without U_msa (Equation 8) a head can write to its "
-            "own numbers only.": _not_projected(num_heads),
+            "own features only.": _not_projected(num_heads),
             "LayerNorm is not a part of this layer: it belongs to the block around "
             "it.": _normalised(num_heads),
         }
@@ -499,7 +502,7 @@ def check_mended_split(answer) -> None:
         for b, n, d, heads in sizes
     ]
     compare(answer, _msa(), inputs, HEAD_MISTAKES)
-    passed("mended: every head sees all tokens")
+    passed("mended: every head attends to all tokens")
 
 
 def _sums(of_mean, of_max):
@@ -536,20 +539,20 @@ SUM_MISTAKES = {
     "these are the two maps. The sums of their rows are asked for.": _sums(
         lambda m: m.mean(1), lambda m: m.amax(1)
     ),
-    "'max' is the largest number in a row of the mean. Take the maximum over the heads "
+    "'max' is the largest value in a row of the mean. Take the maximum over the heads "
     "first, and then the sum of each row.": _sums(
         lambda m: m.mean(1).sum(-1), lambda m: m.mean(1).amax(-1)
     ),
     "the heads are added up, not averaged: a row then sums to k.": _sums(
         lambda m: m.sum(1).sum(-1), lambda m: m.amax(1).sum(-1)
     ),
-    "only the first picture of the batch is measured.": _sums(
+    "only the first image of the batch is measured.": _sums(
         lambda m: m.mean(1)[0].sum(-1), lambda m: m.amax(1)[0].sum(-1)
     ),
     "`max(dim=…)` gives a pair, the values and their places. Take `.values`, or "
     "`amax`.": _sums(lambda m: m.mean(1).sum(-1), lambda m: m.max(1).sum(-1)),
-    "`record_attention` gives a *list* of maps, one a layer. Here it holds one, (B, k, "
-    "N, N).": lambda maps: [maps].mean(1),
+    "`record_attention` gives a *list* of maps, one per layer. Here it holds one, (B, "
+    "k, N, N).": lambda maps: [maps].mean(1),  # pyright: ignore[reportAttributeAccessIssue]
 }
 
 
@@ -596,6 +599,8 @@ def check_row_sums_of_heads(answer) -> None:
             own = layer.get_parameter(name)
             text = "your code changes the weights of the layer that it measures."
             hint(torch.equal(own.detach(), value), text)
-            text = "your code freezes the layer that it measures: it would not learn."
+            text = (
+                "your code freezes the layer that it measures: it would not be trained."
+            )
             hint(own.requires_grad, text)
     passed("rows of the mean and of the maximum, measured")

@@ -96,7 +96,7 @@ def _block(dim: int, size: int, weights) -> MLPBlock:
     return block
 
 
-def _windows(found) -> list[nn.Conv1d]:
+def _convolutions(found) -> list[nn.Conv1d]:
     """The two convolutions of an answer, in order."""
     hint(found is not None, "it gives back None. Is a `return` missing?")
     kind = "class" if isinstance(found, type) else type(found).__name__
@@ -104,46 +104,49 @@ def _windows(found) -> list[nn.Conv1d]:
         isinstance(found, nn.Module),
         f"give back a module, such as an nn.Sequential. It gives a {kind}.",
     )
-    windows = [m for m in found.modules() if isinstance(m, nn.Conv1d)]
+    convolutions = [m for m in found.modules() if isinstance(m, nn.Conv1d)]
     hint(
-        len(windows) == 2,
-        f"the module holds {len(windows)} layers of the kind nn.Conv1d, expected two",
+        len(convolutions) == 2,
+        f"the module holds {len(convolutions)} layers of type nn.Conv1d, expected two",
     )
-    for window in windows:
-        wide = window.kernel_size[0]
+    for convolution in convolutions:
+        wide = convolution.kernel_size[0]
         hint(
             wide == 1,
-            f"a window is {wide} tokens wide, so tokens hear their neighbours. A dense "
-            "layer sees one token.",
+            f"the kernel is {wide} tokens wide, so an output depends on neighbouring "
+            "tokens. A dense layer reads one token.",
         )
         hint(
-            all(p.requires_grad for p in window.parameters()),
+            all(p.requires_grad for p in convolution.parameters()),
             "a weight has requires_grad=False: the module could not be trained.",
         )
-        hint(window.bias is not None, "a layer has no bias, and the block's have one.")
-    return sorted(windows, key=lambda w: -w.out_channels)
+        hint(
+            convolution.bias is not None,
+            "a layer has no bias, and the block's have one.",
+        )
+    return sorted(convolutions, key=lambda w: -w.out_channels)
 
 
-def _check_copies(windows, weights) -> None:
+def _check_copies(convolutions, weights) -> None:
     """Says which weights are not those of the block. Called when an output differs."""
-    for name, window, weight, bias in (
-        ("first", windows[0], *weights[:2]),
-        ("second", windows[1], *weights[2:]),
+    for name, convolution, weight, bias in (
+        ("first", convolutions[0], *weights[:2]),
+        ("second", convolutions[1], *weights[2:]),
     ):
         shape = (*weight.shape, 1)
-        have = tuple(window.weight.shape)
+        have = tuple(convolution.weight.shape)
         hint(
             have == shape,
             f"the weight of the {name} convolution is {have}, expected {shape}",
         )
-        right = equal(window.weight.detach()[..., 0], weight.detach())
+        right = equal(convolution.weight.detach()[..., 0], weight.detach())
         hint(
             right,
-            f"the weight of the {name} convolution is not the block's. A new layer "
-            "starts with random numbers: copy the weights into it.",
+            f"the weight of the {name} convolution is not the block's. A new layer is "
+            "initialised randomly: copy the weights into it.",
         )
         hint(
-            equal(window.bias.detach(), bias.detach()),
+            equal(convolution.bias.detach(), bias.detach()),
             f"the bias of the {name} convolution is not the block's: copy it, too.",
         )
 
@@ -159,7 +162,7 @@ def check_mlp_of_convolutions(answer) -> None:
     def call(x, *weights):
         size, dim = weights[0].shape
         module = answer(_block(dim, size, weights))
-        windows = _windows(module)
+        convolutions = _convolutions(module)
         copy = x.detach().clone()  # `compare` notices if x is changed
         out = module.train()(x)
         _check_tensor(out, "the module")
@@ -168,10 +171,10 @@ def check_mlp_of_convolutions(answer) -> None:
             f"for an input {tuple(x.shape)}, (B, D, N), the module gives "
             f"{tuple(out.shape)}. The shape should stay.",
         )
-        text = "asked twice, your module gives two answers: it holds dropout."
+        text = "called twice, your module gives two outputs: it holds dropout."
         hint(equal(out.detach(), module(copy).detach()), text)
         if not equal(out.detach(), right(x, *weights).detach()):
-            _check_copies(windows, weights)
+            _check_copies(convolutions, weights)
         return out
 
     inputs = []
@@ -187,25 +190,27 @@ def check_mlp_of_convolutions(answer) -> None:
         module = answer(block)
     text = "your code changes the block. It should only read it."
     hint(_unchanged(block, before), text)
-    windows = _windows(module)
+    convolutions = _convolutions(module)
     other = _random([w.shape for w in weights], 83)
     with torch.no_grad():
-        for window, weight, bias in zip(windows, other[::2], other[1::2], strict=True):
-            window.weight.copy_(weight[..., None])
-            window.bias.copy_(bias)
+        for convolution, weight, bias in zip(
+            convolutions, other[::2], other[1::2], strict=True
+        ):
+            convolution.weight.copy_(weight[..., None])
+            convolution.get_parameter("bias").copy_(bias)
     hint(
         _unchanged(block, before),
-        "module and block stand on the same memory: when one is trained, the other "
-        "changes, too. Copy the weights (`load_state_dict`, `copy_` or `clone`).",
+        "module and block share memory: when one is trained, the other changes, too. "
+        "Copy the weights (`load_state_dict`, `copy_` or `clone`).",
     )
     with learners_code():
         out = module(x)
     hint(
         equal(out.detach(), right(x, *other)),
-        "the output does not follow the weights of the two convolutions: does "
+        "the output does not depend on the weights of the two convolutions: does "
         "something else do the work?",
     )
-    own = [p for window in windows for p in window.parameters()]
+    own = [p for convolution in convolutions for p in convolution.parameters()]
     reached = out.requires_grad and torch.autograd.grad(
         out.sum(), own, allow_unused=True
     )
@@ -246,7 +251,7 @@ GATE_MISTAKES = {
     "GELU acts on both. It belongs on `gate` alone.": _gated(
         lambda g, v: F.gelu(g) * F.gelu(v)
     ),
-    "the two are added. A gate multiplies, number by number.": _gated(
+    "the two are added. A gate multiplies, element by element.": _gated(
         lambda g, v: F.gelu(g) + v
     ),
     "the gate has a sigmoid: that is GLU. GEGLU has the GELU in its place.": _gated(
@@ -272,7 +277,7 @@ def _of_one_shape(call):
         hint(
             out.shape == tokens.shape,
             f"for tokens {tuple(tokens.shape)}, `forward` gives {tuple(out.shape)}. "
-            "The shape should stay: the last matrix leads from M back to D.",
+            "The shape should stay: the last matrix maps from M back to D.",
         )
         return out
 
@@ -291,27 +296,25 @@ def _nearest(dim: int, size: int) -> int:
 SIZE_MISTAKES = {
     "`nearest_size` gives `mlp_size` itself: with three matrices in place of two, that "
     "is half as many parameters again.": lambda dim, size: size,
-    "`nearest_size` gives half of `mlp_size`. GEGLU has a third matrix, which leads "
+    "`nearest_size` gives half of `mlp_size`. GEGLU has a third matrix, which maps "
     "back to D; does the ordinary MLP not have one, too?": lambda dim, size: size // 2,
-    "`nearest_size` is one too small. Is something cut off behind the point, though "
-    "the nearest whole number is above (`round`)? Or a bias forgotten?": (
+    "`nearest_size` is one too small. Is the fraction truncated, though the nearest "
+    "integer is above (`round`)? Or a bias forgotten?": (
         lambda dim, size: math.floor(_exact(dim, size))
     ),
-    "`nearest_size` is one too large. Do you always take the whole number above? Or "
-    "count more than the dense layers?": (
-        lambda dim, size: math.ceil(_exact(dim, size))
-    ),
-    "`nearest_size` leaves out the biases. With them the share is not exactly two "
-    "thirds: D and mlp_size both matter.": lambda dim, size: round(2 * size / 3),
-    "`nearest_size` leaves out the biases, and cuts off what stands behind the "
-    "point.": lambda dim, size: 2 * size // 3,
+    "`nearest_size` is one too large. Do you always round up? Or count more than the "
+    "dense layers?": (lambda dim, size: math.ceil(_exact(dim, size))),
+    "`nearest_size` leaves out the biases. With them M is not exactly two thirds of "
+    "`mlp_size`: D and mlp_size both matter.": lambda dim, size: round(2 * size / 3),
+    "`nearest_size` leaves out the biases, and truncates instead of "
+    "rounding.": lambda dim, size: 2 * size // 3,
     "`nearest_size` takes 4 D for granted. Use `mlp_size`.": (
         lambda dim, size: _nearest(dim, 4 * dim)
     ),
     "`nearest_size` takes 4 D for granted, and leaves out the biases.": (
         lambda dim, size: round(8 * dim / 3)
     ),
-    "`nearest_size` is not rounded: M counts units.": _exact,
+    "`nearest_size` is not rounded: M counts hidden units.": _exact,
 }
 
 
@@ -355,26 +358,26 @@ def check_geglu(answer: type) -> None:
 
 DENSE = tuple(f"{n}.{end}" for n in ("widen", "narrow") for end in ("weight", "bias"))
 IN_EVALUATION = (
-    "asked twice in evaluation mode, it gives two answers: dropout still acts. "
-    "`F.dropout` knows nothing of the module around it: its argument `training` is "
-    "True unless you say otherwise. `train()` and `eval()` set `self.training`."
+    "called twice in evaluation mode, it gives two outputs: dropout is still active. "
+    "`F.dropout` does not depend on the mode of the module around it: its argument "
+    "`training` is True unless you set it. `train()` and `eval()` set `self.training`."
 )
-FIXED_SHARE = (
-    "with a `dropout` of 0, two answers in training differ: the share that is dropped "
+FIXED_RATE = (
+    "with a `dropout` of 0, two outputs in training differ: the dropout probability "
     "does not come from the argument `dropout`."
 )
-SHARE = 0.25  # of the numbers that are dropped, in the check
+RATE = 0.25  # dropout probability in the check
 
 
 def _outcomes(
     hidden: float, out: float, scale: bool = True, early: bool = False
 ) -> list[float]:
-    """All values of an output number with the weights of `_check_training`.
+    """All possible values of an output with the weights of `_check_training`.
 
     Args:
-        hidden: share dropped after the first layer.
-        out: share dropped after the second.
-        scale: whether what is kept is divided by 1 - share.
+        hidden: dropout probability after the first layer.
+        out: dropout probability after the second.
+        scale: whether what is kept is divided by 1 - p.
         early: whether the first dropout stands before GELU.
     """
     up, last = (1 / (1 - hidden), 1 / (1 - out)) if scale else (1.0, 1.0)
@@ -389,22 +392,26 @@ TRAINING_MISTAKES = {
     "in training nothing is dropped at all. Dropout is there for training: it must "
     "stop in evaluation only.": _outcomes(0, 0),
     "in training, nothing is dropped after `widen`: dropout stands after both "
-    "layers.": _outcomes(0, SHARE),
+    "layers.": _outcomes(0, RATE),
     "in training, nothing is dropped after `narrow`: dropout stands after both "
-    "layers.": _outcomes(SHARE, 0),
+    "layers.": _outcomes(RATE, 0),
     "what is kept in training is not divided by 1 - p, so the sums are smaller than in "
-    "evaluation.": _outcomes(SHARE, SHARE, scale=False),
-    "dropout stands before GELU. Here it comes after it: the numbers that GELU gives "
-    "are kept or dropped.": _outcomes(SHARE, SHARE, early=True),
-    "the share is taken for that of the numbers that are *kept*: `dropout` is how many "
-    "are dropped.": _outcomes(1 - SHARE, 1 - SHARE),
-    "the share is 0.1, whatever the argument `dropout` says.": _outcomes(0.1, 0.1),
-    "the share is 0.5, whatever the argument `dropout` says.": _outcomes(0.5, 0.5),
+    "evaluation.": _outcomes(RATE, RATE, scale=False),
+    "dropout stands before GELU. Here it comes after it: the outputs of GELU are kept "
+    "or dropped.": _outcomes(RATE, RATE, early=True),
+    "the probability is taken for that of values being *kept*: `dropout` is the "
+    "probability that a value is set to zero.": _outcomes(1 - RATE, 1 - RATE),
+    "the dropout probability is 0.1, whatever the argument `dropout` says.": _outcomes(
+        0.1, 0.1
+    ),
+    "the dropout probability is 0.5, whatever the argument `dropout` says.": _outcomes(
+        0.5, 0.5
+    ),
 }
 
 
 def _values(out: torch.Tensor, known: list[float]) -> torch.Tensor:
-    """Which of the known values each number is, -1 for none."""
+    """Which of the known values each entry is, -1 for none."""
     near = torch.isclose(out[..., None], torch.tensor(known), rtol=1e-4, atol=1e-4)
     return torch.where(near.any(dim=-1), near.int().argmax(dim=-1), -1)
 
@@ -413,7 +420,7 @@ def _check_training(module: nn.Module) -> None:
     """Checks dropout in training, with weights that make every mask readable.
 
     For a token of ones, both hidden units are GELU(2). The first counts once in each
-    output number, the second ten times, and 1 is added.
+    output, the second ten times, and 1 is added.
     """
     with torch.no_grad():
         module.get_parameter("widen.weight").fill_(0.5)
@@ -424,7 +431,7 @@ def _check_training(module: nn.Module) -> None:
     torch.manual_seed(0)
     with learners_code(), torch.no_grad():
         out, again = module(tokens), module(tokens)
-    known = _outcomes(SHARE, SHARE)
+    known = _outcomes(RATE, RATE)
     at = _values(out, known)
     if (at < 0).any():
         for text, outcomes in TRAINING_MISTAKES.items():
@@ -438,22 +445,22 @@ def _check_training(module: nn.Module) -> None:
         )
     hint(
         not torch.equal(out, again),
-        "in training the same numbers are dropped each time. Draw anew in each call.",
+        "in training the same values are dropped each time. Draw anew in each call.",
     )
     each = (
-        "in training the numbers are not dropped one by one: each number of each token "
-        "in each picture has a draw of its own."
+        "in training the values are not dropped one by one: each feature of each token "
+        "in each image has a draw of its own."
     )
     dropped = (at == 4).float()  # (4, 1000, 3)
-    hint(abs(dropped.prod(dim=-1).mean() - SHARE**3) < 0.02, each)
-    hint((dropped.mean(dim=(0, 1)) - SHARE).abs().max() < 0.05, each)
-    hint((dropped.mean(dim=1) - SHARE).abs().max() < 0.1, each)
-    hint((dropped.prod(dim=0).mean(dim=0) - SHARE**4).abs().max() < 0.04, each)
+    hint(abs(dropped.prod(dim=-1).mean() - RATE**3) < 0.02, each)
+    hint((dropped.mean(dim=(0, 1)) - RATE).abs().max() < 0.05, each)
+    hint((dropped.mean(dim=1) - RATE).abs().max() < 0.1, each)
+    hint((dropped.prod(dim=0).mean(dim=0) - RATE**4).abs().max() < 0.04, each)
     both = (at == 3).any(dim=-1).float()  # no hidden unit dropped, (4, 1000)
     hint(abs(both.prod(dim=0).mean() - both.mean() ** 4) < 0.05, each)
     kept = at[dropped == 0]
-    for i, share in enumerate((SHARE**2, *[SHARE * (1 - SHARE)] * 2, (1 - SHARE) ** 2)):
-        hint(abs((kept == i).float().mean() - share) < 0.05, each)
+    for i, rate in enumerate((RATE**2, *[RATE * (1 - RATE)] * 2, (1 - RATE) ** 2)):
+        hint(abs((kept == i).float().mean() - rate) < 0.05, each)
 
 
 def check_mended_dropout(answer: type) -> None:
@@ -464,14 +471,12 @@ def check_mended_dropout(answer: type) -> None:
     """
     is_a_class(answer, "MendedMLP")
     mistakes = {text: _mlp(a) for text, a in ACTIVATIONS.items()} | {
-        "in evaluation the numbers are multiplied by 1 - p. What is kept in training "
-        "is divided by 1 - p already, so evaluation leaves all as it is.": (
+        "in evaluation the values are multiplied by 1 - p. What is kept in training is "
+        "divided by 1 - p already, so evaluation leaves all as it is.": (
             lambda *given: 0.5 * _mlp(lambda x: 0.5 * F.gelu(x))(*given)
         ),
-        "in evaluation the numbers are divided by 1 - p. That belongs to those that "
-        "are kept in training.": (
-            lambda *given: 2 * _mlp(lambda x: 2 * F.gelu(x))(*given)
-        ),
+        "in evaluation the values are divided by 1 - p. That belongs to those that are "
+        "kept in training.": (lambda *given: 2 * _mlp(lambda x: 2 * F.gelu(x))(*given)),
         "there is a GELU behind `narrow`, too. It stands between the layers.": (
             _mlp(last=F.gelu)
         ),
@@ -479,18 +484,18 @@ def check_mended_dropout(answer: type) -> None:
             _mlp(first=_normalised)
         ),
     }
-    for dim, size, share in ((4, 7, 0.5), (3, 2, 0.5), (6, 5, 0.0)):
+    for dim, size, rate in ((4, 7, 0.5), (3, 2, 0.5), (6, 5, 0.0)):
         with learners_code():
-            module = answer(dim, size, share)
-        nn.Sequential(module).train(share == 0)  # a share of 0: as in evaluation
+            module = answer(dim, size, rate)
+        nn.Sequential(module).train(rate == 0)  # a rate of 0: as in evaluation
         call = with_parameters(module, *DENSE)
 
-        def asked_twice(*given, call=call, share=share):
+        def called_twice(*given, call=call, rate=rate):
             copies = [x.clone() for x in given]  # `compare` notices a changed one
             out = call(*given)
             again = call(*copies)
             if isinstance(out, torch.Tensor):
-                text = IN_EVALUATION if share else FIXED_SHARE
+                text = IN_EVALUATION if rate else FIXED_RATE
                 hint(equal(out.detach(), again.detach()), text)
             return out
 
@@ -499,9 +504,9 @@ def check_mended_dropout(answer: type) -> None:
             tuple(_random([given, *shapes], 88 + i, 0.8))
             for i, given in enumerate(((2, 5, dim), (1, 3, dim), (7, dim)))
         ]
-        compare(_of_one_shape(asked_twice), _mlp(), inputs, mistakes)
+        compare(_of_one_shape(called_twice), _mlp(), inputs, mistakes)
     with learners_code():
-        module = answer(3, 2, SHARE)
+        module = answer(3, 2, RATE)
     model = nn.Sequential(module)
     _check_training(module)
     tokens = torch.ones(2, 50, 3)
@@ -518,7 +523,7 @@ def check_mended_dropout(answer: type) -> None:
 # 4. Dead units
 
 
-def _dead_share(hidden: torch.Tensor) -> float:
+def _dead_fraction(hidden: torch.Tensor) -> float:
     """Of units before ReLU, (…, M)."""
     return (hidden.flatten(end_dim=-2) <= 0).all(dim=0).float().mean().item()
 
@@ -529,48 +534,48 @@ def _of_hidden(measure, bias: float = 1.0):
 
 
 DEAD_MISTAKES = {
-    "this is how many units are dead. Their share is that, divided by M.": _of_hidden(
-        lambda h: (h.flatten(end_dim=-2) <= 0).all(dim=0).sum()
+    "this is how many units are dead. Their fraction is that, divided by "
+    "M.": _of_hidden(lambda h: (h.flatten(end_dim=-2) <= 0).all(dim=0).sum()),
+    "this is the fraction of units that are active.": _of_hidden(
+        lambda h: 1 - _dead_fraction(h)
     ),
-    "this is the share of units that live.": _of_hidden(lambda h: 1 - _dead_share(h)),
-    "this is the share in percent. A share lies between 0 and 1.": _of_hidden(
-        lambda h: 100 * _dead_share(h)
+    "this is the fraction in per cent. It should lie between 0 and 1.": _of_hidden(
+        lambda h: 100 * _dead_fraction(h)
     ),
-    "this is the share of all zeros after ReLU, over units *and* inputs. Most of those "
-    "units speak for another input. First ask each unit: silent for all inputs?": (
-        _of_hidden(lambda h: (h <= 0).float().mean())
-    ),
-    "a unit counts as dead when it is silent for *one* input. It must be silent for "
+    "this is the fraction of all zeros after ReLU, over units *and* inputs. Most of "
+    "those units are active for another input. First decide for each unit: is it zero "
+    "for all inputs?": (_of_hidden(lambda h: (h <= 0).float().mean())),
+    "a unit counts as dead when it is zero for *one* input. It must be zero for "
     "all.": _of_hidden(lambda h: (h.flatten(end_dim=-2) <= 0).any(0).float().mean()),
-    "this is the share of *inputs* for which all units are silent. Units are the last "
+    "this is the fraction of *inputs* for which all units are zero. Units are the last "
     "axis; `all` belongs on the others.": _of_hidden(
         lambda h: (h <= 0).all(dim=-1).float().mean()
     ),
     "a unit that reaches exactly 0 and never more is dead, too: ReLU gives 0.": (
         _of_hidden(lambda h: (h.flatten(end_dim=-2) < 0).all(0).float().mean())
     ),
-    "the bias of the layer is missing. It is what kills most units.": _of_hidden(
-        _dead_share, bias=0.0
+    "the bias of the layer is missing. It is what makes most units dead.": _of_hidden(
+        _dead_fraction, bias=0.0
     ),
-    "a unit is judged by its mean over the inputs. It lives if it is positive for one "
-    "of them.": _of_hidden(
+    "a unit is judged by its mean over the inputs. It is active if it is positive for "
+    "one of them.": _of_hidden(
         lambda h: (h.flatten(end_dim=-2).mean(0) <= 0).float().mean()
     ),
-    "with several axes in front, only the first was looked through. A unit is dead "
-    "when it is silent for all tokens of all pictures.": _of_hidden(
+    "with several leading axes, only the first was reduced. A unit is dead when it is "
+    "zero for all tokens of all images.": _of_hidden(
         lambda h: (h <= 0).all(dim=0).float().mean()
     ),
-    "with several axes in front, only one was looked through. A unit is dead when it "
-    "is silent for all tokens of all pictures.": _of_hidden(
+    "with several leading axes, only one was reduced. A unit is dead when it is zero "
+    "for all tokens of all images.": _of_hidden(
         lambda h: (h <= 0).all(dim=-2).float().mean()
     ),
 }
 
 
 def _on_all(call, inputs: list[tuple]) -> dict:
-    """The mistakes with the answer's numbers for all inputs.
+    """The mistakes with the answer's values for all inputs.
 
-    One share of five units is soon met by chance.
+    One fraction of five units is soon met by chance.
     """
     try:
         mine = [call(*(x.clone() for x in given)) for given in inputs]
@@ -584,7 +589,7 @@ def _on_all(call, inputs: list[tuple]) -> dict:
 
 
 def check_dead_units(answer) -> None:
-    """Checks the measured share of hidden units that ReLU silences for all inputs.
+    """Checks the fraction of dead hidden units, zero after ReLU for all inputs.
 
     Raises:
         Hint: it is not right yet.
@@ -614,7 +619,7 @@ def check_dead_units(answer) -> None:
     ):
         weight, x = _random([(size, dim), (*axes, dim)], 90 + i)
         inputs.append((weight, torch.linspace(-7.0, 3.0, size), x))
-    right = _of_hidden(_dead_share)
+    right = _of_hidden(_dead_fraction)
     mistakes = _on_all(call, inputs)
     compare(call, right, inputs, mistakes, gradient=False)
     # All dead, and none.

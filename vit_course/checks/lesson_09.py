@@ -20,7 +20,7 @@ from vit_course.checks.hints import (
 )
 
 CUT = (
-    "no gradient arrives at the branch, so nothing before it can learn. `detach`, "
+    "no gradient arrives at the branch, so nothing before it can be trained. `detach`, "
     "`.data`, numpy and `no_grad` cut the graph; integers have no gradient"
 )
 
@@ -40,30 +40,30 @@ def _branch(z: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return (z @ weight).tanh() + 0.5 * z.roll(1, dims=1)
 
 
-def _norm(z, gain, bias, eps: float = 1e-6):
-    return F.layer_norm(z, z.shape[-1:], gain, bias, eps)
+def _norm(z, scale, bias, eps: float = 1e-6):
+    return F.layer_norm(z, z.shape[-1:], scale, bias, eps)
 
 
-def _pre_norm(z, gain, bias, weight, eps: float = 1e-6):
-    return z + _branch(_norm(z, gain, bias, eps), weight)
+def _pre_norm(z, scale, bias, weight, eps: float = 1e-6):
+    return z + _branch(_norm(z, scale, bias, eps), weight)
 
 
 RESIDUAL_MISTAKES = {
-    "that is post-norm, LN(z + f(z)): the norm stands on the main road. In the ViT it "
-    "stands on the side road, and z itself is passed on as it is.": (
+    "that is post-norm, LN(z + f(z)): the norm is applied to the sum. In the ViT it "
+    "belongs to the residual branch, and the skip connection passes z on as it is.": (
         lambda z, g, b, w: _norm(z + _branch(z, w), g, b)
     ),
-    "`fn` replaces the tokens: what came in is not added to its output.": (
+    "the skip connection is missing: the input is not added to the output of `fn`.": (
         lambda z, g, b, w: _branch(_norm(z, g, b), w)
     ),
     "`fn` gets tokens that are not normalised. LN comes before it: f(LN(z)).": (
         lambda z, g, b, w: z + _branch(z, w)
     ),
-    "both roads are normalised: LN(z) + f(LN(z)). The summand z must be the tokens as "
-    "they came in; the lesson ends with this slip.": (
+    "the skip connection is normalised, too: LN(z) + f(LN(z)). It must add z as it "
+    "came in; the lesson ends with this mistake.": (
         lambda z, g, b, w: _norm(z, g, b) + _branch(_norm(z, g, b), w)
     ),
-    "the norm stands behind `fn`: z + LN(f(z)). Equation 2 has it before: z + "
+    "the norm comes after `fn`: z + LN(f(z)). Equation 2 has it before: z + "
     "f(LN(z)).": (lambda z, g, b, w: z + _norm(_branch(z, w), g, b)),
     "the sum is normalised once more. After the sum nothing follows.": (
         lambda z, g, b, w: _norm(_pre_norm(z, g, b, w), g, b)
@@ -118,8 +118,8 @@ def _random_block(dim: int, heads: int, mlp_size: int) -> TransformerEncoderBloc
 
 
 def _with_default_heads(block: TransformerEncoderBlock) -> TransformerEncoderBlock:
-    dim = block.msa_block.attention.out_proj.in_features
-    other = TransformerEncoderBlock(dim, 12, block.mlp_block.mlp[0].out_features)
+    mlp_size, dim = block.mlp_block.mlp.get_parameter("0.weight").shape
+    other = TransformerEncoderBlock(dim, 12, mlp_size)
     other.load_state_dict(block.state_dict())
     return other.eval()
 
@@ -143,7 +143,7 @@ def _layer_scale_mistakes(block: TransformerEncoderBlock) -> dict:
         z = one * (z + msa(z))
         return two * (z + mlp(z))
 
-    def road_scaled(z, one, two):
+    def skip_scaled(z, one, two):
         z = one * z + msa(z)
         return two * z + mlp(z)
 
@@ -176,15 +176,16 @@ def _layer_scale_mistakes(block: TransformerEncoderBlock) -> dict:
         return torch.ones_like(z[0, 0])
 
     found = {
-        "the residual connections are missing: γ scales what a branch says, and then "
-        "what came in is added.": no_sums,
+        "the residual connections are missing: γ scales the output of a branch, and "
+        "then the input is added.": no_sums,
         "γ scales the whole sum. The tokens that came in must pass unchanged: "
         "z + γ · f(z), not γ · (z + f(z)).": sum_scaled,
-        "γ scales the main road. It belongs to the branch: z + γ · f(z).": road_scaled,
+        "γ scales the skip connection. It belongs to the residual branch: z + γ · "
+        "f(z).": skip_scaled,
         "γ stands before the branch, where the LayerNorm undoes most of it. It scales "
         "what comes out: γ · f(z).": scaled_before,
-        "both branches read the tokens that came in. The MLP reads z', which has "
-        "attention's part in it already.": side_by_side,
+        "both branches read the tokens that came in. The MLP reads z', which includes "
+        "the output of attention already.": side_by_side,
         "the MLP comes first. Equation 2 is attention, Equation 3 the MLP.": mlp_first,
         "the second sum adds the block's input. Equation 3 adds z', the result of "
         "Equation 2.": sum_of_first,
@@ -261,21 +262,23 @@ def check_layer_scale_block(answer: type) -> None:
             tolerance=1e-4,
             advice="Compare your two sums with the two equations, term by term.",
         )
-    passed("LayerScale: a factor for each number of each branch")
+    passed("LayerScale: a factor for each feature of each branch")
 
 
 def _check_gammas(module: nn.Module, dim: int, start: float) -> None:
-    gammas = [getattr(module, name, None) for name in ("gamma_msa", "gamma_mlp")]
+    names = "gamma_msa", "gamma_mlp"
+    gammas = [getattr(module, name, None) for name in names]
     hint(
         gammas[0] is None or gammas[0] is not gammas[1],
-        "one γ serves both branches. They say different things; each needs its own.",
+        "both branches share one γ. Their outputs differ; each needs its own.",
     )
-    with_parameters(module, "gamma_msa", "gamma_mlp")
+    with_parameters(module, *names)
+    gammas = [module.get_parameter(name) for name in names]
     for gamma in gammas:
         hint(
             gamma.numel() > 1,
-            "γ is one number for the whole token. LayerScale learns one for each of "
-            "the D numbers.",
+            "γ is one value for the whole token. LayerScale learns one for each of the "
+            "D features.",
         )
         hint(
             tuple(gamma.shape) == (dim,),
@@ -284,13 +287,13 @@ def _check_gammas(module: nn.Module, dim: int, start: float) -> None:
         )
         hint(
             equal(gamma, torch.full((dim,), start)),
-            f"γ must start at `start` in all places, here {start}; found "
+            f"γ must be initialised to `start` in all entries, here {start}; found "
             f"{gamma[0].item():.3g} in the first",
         )
     hint(
         gammas[0].data_ptr() != gammas[1].data_ptr(),
-        "both γ stand on the same memory: when one is trained, the other changes, too. "
-        "Make a tensor for each.",
+        "both γ share memory: when one is trained, the other changes, too. Make a "
+        "tensor for each.",
     )
 
 
@@ -310,19 +313,19 @@ def _check_names(names, module: nn.Module) -> None:
     hint(not more, f"what is `{min(more, default='')}` for? The table has no such part")
 
 
-SIZE, RATE = (2000, 3, 2), 0.3  # pictures, tokens, numbers
-FATES = (
-    "all pictures of a batch have the same fate: there is one draw for the batch. "
-    "Draw once for each picture: a tensor of shape (B, 1, 1)."
+SIZE, RATE = (2000, 3, 2), 0.3  # images, tokens, features
+ONE_DRAW = (
+    "all images of a batch are dropped together: there is one draw for the batch. Draw "
+    "once per image: a tensor of shape (B, 1, 1)."
 )
-ONE_NUMBER = (
-    "your draws do not fit the branch. One number for each picture, to be multiplied "
-    "with (B, N, D), has the shape (B, 1, 1)."
+ONE_VALUE = (
+    "your draws do not fit the branch. One value per image, to be multiplied with (B, "
+    "N, D), has the shape (B, 1, 1)."
 )
 
 
 def _draw_does_not_fit(error: Exception) -> str:
-    return ONE_NUMBER if "must match the size" in str(error) else in_place(error)
+    return ONE_VALUE if "must match the size" in str(error) else in_place(error)
 
 
 def _run_drop_path(answer, branch, rate, training, seed: int = 0) -> torch.Tensor:
@@ -368,18 +371,18 @@ def _check_evaluation(answer, branch: torch.Tensor) -> None:
         )
 
 
-def _check_whole_pictures(gone: torch.Tensor) -> None:
-    """Checks that of each picture all numbers are gone, or none: gone is (B, N, D)."""
+def _check_whole_images(gone: torch.Tensor) -> None:
+    """Checks that all values of an image are dropped, or none: gone is (B, N, D)."""
     if torch.equal(gone.flatten(1).any(1), gone.flatten(1).all(1)):
         return
     hint(
         not torch.equal(gone.any(2), gone.all(2)),
-        "tokens are dropped one by one. DropPath drops all tokens of a picture or "
-        "none: one draw for each picture.",
+        "tokens are dropped one by one. DropPath drops all tokens of an image or none: "
+        "one draw per image.",
     )
     raise Hint(
-        "single numbers are dropped, as nn.Dropout does. DropPath drops the branch of "
-        "a picture as a whole or not at all."
+        "single values are dropped, as nn.Dropout does. DropPath drops the branch of "
+        "an image as a whole or not at all."
     )
 
 
@@ -388,25 +391,25 @@ def _check_factor(out: torch.Tensor, branch: torch.Tensor, rate: float) -> None:
     hint(
         not equal(factor, torch.ones_like(factor)),
         "what is kept is not scaled up, so the mean over many draws is too small. What "
-        "must it be divided by, so that the expectation stays?",
+        "must it be divided by, so that the expected value stays the same?",
     )
     for wrong, text in (
         (1 - rate, "is multiplied by 1 - rate. It has to grow to keep the mean"),
-        (1 / rate, "is divided by rate, the share that is dropped"),
+        (1 / rate, "is divided by rate, the drop probability"),
         (1 + rate, "is multiplied by 1 + rate: close, but the mean is not kept"),
     ):
         hint(
             not equal(factor, torch.full_like(factor, wrong)),
-            f"what is kept {text}. Which share is kept?",
+            f"what is kept {text}. What is the probability of keeping an image?",
         )
     hint(
         equal(factor, torch.full_like(factor, 1 / (1 - rate))),
-        "what is kept must be the branch divided by 1 - rate, in all pictures alike.",
+        "what is kept must be the branch divided by 1 - rate, in all images alike.",
     )
 
 
 def check_mended_drop_path(answer) -> None:
-    """Checks DropPath as a function: whole pictures, same expectation, training only.
+    """Checks DropPath as a function: whole images, same expectation, training only.
 
     Raises:
         Hint: it is not right yet.
@@ -421,29 +424,31 @@ def check_mended_drop_path(answer) -> None:
     counts = set()
     for seed in range(12):
         gone = _run_drop_path(answer, small, 0.4, True, seed) == 0
-        _check_whole_pictures(gone)
+        _check_whole_images(gone)
         counts.add(int(gone[:, 0, 0].sum()))
     hint(counts != {0}, "in training (training=True) nothing is dropped.")
-    hint(not counts <= {0, 50}, FATES)
+    hint(not counts <= {0, 50}, ONE_DRAW)
 
     large = branch(*SIZE)
     for rate in (RATE, 0.8):
         out = _run_drop_path(answer, large, rate, True)
-        _check_whole_pictures(out == 0)
-        share = (out[:, 0, 0] == 0).float().mean().item()
+        _check_whole_images(out == 0)
+        fraction = (out[:, 0, 0] == 0).float().mean().item()
         hint(
-            abs(share - 1 + rate) > 0.05,
-            "`rate` is the share that is dropped; your function keeps that share.",
+            abs(fraction - 1 + rate) > 0.05,
+            "`rate` is the probability of dropping an image; your function keeps it "
+            "with that probability.",
         )
         hint(
-            abs(share - rate) < 0.05,
-            f"for rate {rate}, a share of {share:.2f} of {SIZE[0]} pictures is dropped",
+            abs(fraction - rate) < 0.05,
+            f"for rate {rate}, a fraction of {fraction:.2f} of {SIZE[0]} images is "
+            "dropped",
         )
         _check_factor(out, large, rate)
     again = _run_drop_path(answer, large, RATE, True, seed=1)
     hint(
         not torch.equal(again == 0, _run_drop_path(answer, large, RATE, True) == 0),
-        "each call drops the same pictures. Draw anew each time, without a seed and "
+        "each call drops the same images. Draw anew each time, without a seed and "
         "without a fixed choice.",
     )
     _check_draws(answer, branch(1, 3, 4), small)
@@ -451,11 +456,11 @@ def check_mended_drop_path(answer) -> None:
         equal(_run_drop_path(answer, small, 0.0, True), small),
         "with rate 0 the branch must come back as it is.",
     )
-    passed("mended: whole pictures, the same expectation, in training only")
+    passed("mended: whole images, the same expectation, in training only")
 
 
 def _check_draws(answer, single: torch.Tensor, several: torch.Tensor) -> None:
-    """Checks that each picture is drawn for itself, whatever the size of the batch."""
+    """Checks that each image is drawn for itself, whatever the size of the batch."""
     alone = [
         bool(_run_drop_path(answer, single, RATE, True, seed).any())
         for seed in range(300)
@@ -463,8 +468,8 @@ def _check_draws(answer, single: torch.Tensor, several: torch.Tensor) -> None:
     kept = sum(alone) / len(alone)
     hint(
         abs(kept - 1 + RATE) < 0.12,
-        f"a picture that is alone in its batch is kept in a share of {kept:.2f} of the "
-        f"passes, with rate {RATE}. Draw for each picture by itself, not a fixed "
+        f"an image that is alone in its batch is kept in a fraction of {kept:.2f} of "
+        f"the passes, with rate {RATE}. Draw for each image by itself, not a fixed "
         "number of each batch.",
     )
     counts = {
@@ -473,8 +478,8 @@ def _check_draws(answer, single: torch.Tensor, several: torch.Tensor) -> None:
     }
     hint(
         len(counts) > 1,
-        "the same number of pictures is dropped in every batch. Draw for each picture "
-        "by itself.",
+        "the same number of images is dropped in every batch. Draw for each image by "
+        "itself.",
     )
 
 
@@ -498,14 +503,14 @@ def _unit(z: torch.Tensor) -> torch.Tensor:
 
 
 def _mean_of_pairs(z: torch.Tensor) -> float:
-    """Mean cosine similarity of two different tokens of a picture, by a loop."""
+    """Mean cosine similarity of two different tokens of an image, by a loop."""
     n, found = z.shape[1], []
     for image in _unit(z):
         found += [image[i] @ image[j] for i in range(n) for j in range(n) if i != j]
     return torch.stack(found).mean().item()
 
 
-def _all_pictures(z: torch.Tensor) -> float:
+def _all_images(z: torch.Tensor) -> float:
     return _mean_of_pairs(z.flatten(0, 1)[None])
 
 
@@ -536,11 +541,11 @@ def _similarity_mistakes(blocks) -> dict:
         "N · (N - 1) pairs of different tokens, not N².": (
             lambda z: (table(z) * others(z)).mean()
         ),
-        "tokens of different pictures are compared, too. Only pairs within one picture "
-        "count.": _all_pictures,
+        "tokens of different images are compared, too. Only pairs within one image "
+        "count.": _all_images,
         "these are products, not cosines: divide each token by its length first "
         "(F.normalize over the last axis).": lambda z: (z @ z.mT)[:, others(z)].mean(),
-        "lengths are taken over another axis than D. A token is one row of D numbers: "
+        "lengths are taken over another axis than D. A token is one row of D features: "
         "dim=-1.": (
             lambda z: (F.normalize(z, dim=1) @ F.normalize(z, dim=1).mT)[
                 :, others(z)
@@ -552,12 +557,12 @@ def _similarity_mistakes(blocks) -> dict:
         "the sign is lost: cosines may be below zero.": (
             lambda z: table(z)[:, others(z)].abs().mean()
         ),
-        "this is the similarity of the D numbers to each other. Tokens are the rows, "
+        "this is the similarity of the D features to each other. Tokens are the rows, "
         "axis 1.": lambda z: torch.tensor(_mean_of_pairs(z.mT)),
-        "pictures are compared with each other. Compare the tokens within each.": (
+        "images are compared with each other. Compare the tokens within each.": (
             lambda z: torch.tensor(_mean_of_pairs(z.transpose(0, 1)))
         ),
-        "only the first picture is measured. Take the mean over all of them.": (
+        "only the first image is measured. Take the mean over all of them.": (
             lambda z: torch.tensor(_mean_of_pairs(z[:1]))
         ),
         "only pairs with the first token are measured. All pairs count.": (
@@ -580,12 +585,12 @@ def _similarity_mistakes(blocks) -> dict:
     found |= {
         "each block gets the first tokens again. The second block must get what the "
         "first gave back.": _by_layer(blocks, chain=False),
-        "the numbers belong to the tokens before each block. Measure after it.": (
+        "the values belong to the tokens before each block. Measure after it.": (
             _by_layer(blocks, start=0)
         ),
-        "there is one number more than there are blocks: the tokens that come in are "
+        "there is one value more than there are blocks: the tokens that come in are "
         "not to be measured.": (lambda z: [_mean_of_pairs(z), *_by_layer(blocks)(z)]),
-        "there is one number, of the last block. Give back one for each block.": (
+        "there is one value, of the last block. Give back one for each block.": (
             lambda z: _by_layer(blocks)(z)[-1:]
         ),
     }

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -49,11 +50,12 @@ def check_mean_state(answer) -> None:
     Raises:
         Hint: it is not right yet.
     """
-    small = {"embedding_dim": 6, "mlp_size": 8, "num_heads": 2, "num_classes": 3}
+    small: dict[str, Any] = {"embedding_dim": 6, "mlp_size": 8}
+    small |= {"num_heads": 2, "num_classes": 3}
     all_sizes = (
-        {"img_size": 16, "patch_size": 4, "num_transformer_layers": 2} | small,
-        {"img_size": (36, 40), "patch_size": 4, "num_transformer_layers": 11} | small,
-        {"img_size": (4, 8), "patch_size": 4, "num_transformer_layers": 1} | small,
+        small | {"img_size": 16, "patch_size": 4, "num_transformer_layers": 2},
+        small | {"img_size": (36, 40), "patch_size": 4, "num_transformer_layers": 11},
+        small | {"img_size": (4, 8), "patch_size": 4, "num_transformer_layers": 1},
     )
     was_right = 0
     for sizes in all_sizes:
@@ -91,7 +93,7 @@ def _check_names(found: set[str], given: set[str]) -> None:
     hint(
         TOKEN not in found,
         f"`{TOKEN}` is still there. The other model has no class token, and strict "
-        "loading refuses a name too many.",
+        "loading raises an error for an unexpected name.",
     )
     hint(
         POSITIONS in found,
@@ -145,13 +147,14 @@ PYTORCH_NAMES = (
 
 def _pytorch_encoder(vit: ViT, last_eps: float, changes: dict) -> nn.TransformerEncoder:
     """Makes PyTorch's encoder with the weights of a ViT; changes are mistakes."""
-    block = vit.encoder[0]
-    options = dict(activation="gelu", layer_norm_eps=1e-6, batch_first=True)
+    block = cast(Any, vit.encoder[0])  # indexing gives a plain Module
+    options: dict[str, Any] = {"activation": "gelu", "layer_norm_eps": 1e-6}
+    options |= {"batch_first": True, "norm_first": True} | changes
     layer = nn.TransformerEncoderLayer(
         vit.head.in_features,
         block.msa_block.attention.num_heads,
         block.mlp_block.mlp[0].out_features,
-        **options | {"norm_first": True} | changes,
+        **options,
     )
     norm = nn.LayerNorm(vit.head.in_features, eps=last_eps)
     encoder = nn.TransformerEncoder(
@@ -181,7 +184,7 @@ def _built_in_mistakes(vit: ViT) -> dict[str, Callable]:
     eps = "right but for small tokens: {} of PyTorch's 1e-5. The paper's code has 1e-6."
     return {
         "batch and tokens are mixed up: without `batch_first=True`, PyTorch takes axis "
-        "0 for the tokens, and pictures attend to each other.": make(batch_first=False),
+        "0 for the tokens, and images attend to each other.": make(batch_first=False),
         "the layers are post-norm, PyTorch's default. The ViT normalises before "
         "attention and MLP.": make(norm_first=False),
         "the MLP has a ReLU, PyTorch's default. The paper has GELU.": (
@@ -190,9 +193,9 @@ def _built_in_mistakes(vit: ViT) -> dict[str, Callable]:
         "close, but not equal: GELU in its tanh approximation. Ours uses erf.": (
             make(activation=partial(F.gelu, approximate="tanh"))
         ),
-        "the head reads `[0]`: all tokens of the first picture. It needs token 0 of "
-        "each picture.": make(lambda tokens: tokens[0]),
-        "the head reads the last patch. The class token stands in front.": (
+        "the head reads `[0]`: all tokens of the first image. It needs token 0 of each "
+        "image.": make(lambda tokens: tokens[0]),
+        "the head reads the last patch. The class token is token 0.": (
             make(lambda tokens: tokens[:, -1])
         ),
         "the head reads the first patch. The class token is token 0.": (
@@ -204,10 +207,10 @@ def _built_in_mistakes(vit: ViT) -> dict[str, Callable]:
         "the head reads the mean over the patches. Here it is the class token.": (
             make(lambda tokens: tokens[:, 1:].mean(dim=1))
         ),
-        "there is one answer for each token. Only the class token goes to the head.": (
+        "there is one output for each token. Only the class token goes to the head.": (
             make(lambda tokens: tokens)
         ),
-        "the answers are probabilities. The model returns logits; the loss brings its "
+        "the outputs are probabilities. The model returns logits; the loss brings its "
         "own softmax.": lambda images: make()(images).softmax(dim=-1),
         "the class token is normalised once more. `encoder.norm` has done it.": (
             make(lambda tokens: vit.layer_norm(tokens[:, 0]))
@@ -304,12 +307,12 @@ def _check_parts(model: nn.Module) -> None:
     )
 
 
-def _equation_4(z, gain, bias, weight, offset, eps=1e-6, read=_first_token):
-    y = F.layer_norm(read(z), z.shape[-1:], gain, bias, eps)
+def _equation_4(z, scale, bias, weight, offset, eps=1e-6, read=_first_token):
+    y = F.layer_norm(read(z), z.shape[-1:], scale, bias, eps)
     return F.linear(y, weight, offset)
 
 
-def _without_norm(z, gain, bias, weight, offset):
+def _without_norm(z, scale, bias, weight, offset):
     return F.linear(z[:, 0], weight, offset)
 
 
@@ -318,11 +321,9 @@ def _first_image_for_all(z, *parameters):
 
 
 HEAD_MISTAKES = {
-    "`[0]` is still all tokens of the first picture. Keep all of axis 0, the pictures; "
-    "of axis 1, the tokens, take the first.": (
-        partial(_equation_4, read=lambda z: z[0])
-    ),
-    "all pictures get the answer of the first one.": _first_image_for_all,
+    "`[0]` is still all tokens of the first image. Keep all of axis 0, the images; of "
+    "axis 1, the tokens, take the first.": (partial(_equation_4, read=lambda z: z[0])),
+    "all images get the logits of the first one.": _first_image_for_all,
     "this is the last token, a patch. The class token is token 0.": (
         partial(_equation_4, read=lambda z: z[:, -1])
     ),
@@ -332,14 +333,14 @@ HEAD_MISTAKES = {
     "this is the mean over tokens. Equation 4 reads the class token.": (
         partial(_equation_4, read=lambda z: z.mean(dim=1))
     ),
-    "there is one answer for each token. Equation 4 reads the class token only.": (
+    "there is one output for each token. Equation 4 reads the class token only.": (
         partial(_equation_4, read=lambda z: z)
     ),
     "the class token's axis is still there: (B, 1, K) in place of (B, K). An index, 0, "
     "takes an axis away; a slice, :1, keeps it.": (
         partial(_equation_4, read=lambda z: z[:, :1])
     ),
-    "the first of the D numbers is taken, not the first token: [:, 0].": (
+    "the first of the D features is taken, not the first token: [:, 0].": (
         lambda z, *parameters: _equation_4(z, *parameters, read=lambda z: z[..., 0])
     ),
     "LN is missing: the head gets the class token as the last block left it.": (
@@ -347,7 +348,7 @@ HEAD_MISTAKES = {
     ),
     "right but for small tokens: the eps is PyTorch's 1e-5, the paper's code has "
     "1e-6.": partial(_equation_4, eps=1e-5),
-    "the answers are probabilities. The model returns logits; the loss brings its own "
+    "the outputs are probabilities. The model returns logits; the loss brings its own "
     "softmax.": lambda *given: _equation_4(*given).softmax(dim=-1),
 }
 
@@ -384,9 +385,9 @@ def check_mended_head(answer: type) -> None:
             _equation_4,
             inputs,
             HEAD_MISTAKES,
-            advice="Equation 4: LN of token 0 of each picture; then the head.",
+            advice="Equation 4: LN of token 0 of each image; then the head.",
         )
-    passed("mended: token 0 of each picture")
+    passed("mended: token 0 of each image")
 
 
 def _parts(dim: int, mlp_size: int, layers: int, n: int) -> tuple[int, int]:
@@ -478,7 +479,8 @@ def _check_measured(found, dense: int, pairs: int, n: int, dim: int) -> None:
     )
     hint(
         not is_near([half], [n * (dense / pairs) ** 0.5]),
-        "'half' has a root too much: a n = b n² has one n on each side to cancel.",
+        "'half' has a square root too much: a n = b n² has one n on each side to "
+        "cancel.",
     )
     hint(
         not is_near([half], [n * pairs / dense]),

@@ -25,7 +25,7 @@ from vit_course.checks.hints import (
 
 KEEPS_GRAPH = (
     "the losses are tensors with a gradient: each keeps the whole graph of its step in "
-    "memory. `loss.item()` gives the number alone."
+    "memory. `loss.item()` gives the value alone."
 )
 NOT_RESTORED = (
     "the model's weights are not what they were before. `state_dict()` gives the "
@@ -56,7 +56,7 @@ def _classifier(seed: int, *layers: nn.Module) -> nn.Module:
 
 
 def _batches(seed: int, sizes: tuple[int, ...]) -> list[tuple]:
-    """Batches of (B, 4) numbers and (B,) labels of three classes."""
+    """Batches of (B, 4) features and (B,) labels of three classes."""
     generator = torch.Generator().manual_seed(seed)
     return [
         (
@@ -286,7 +286,7 @@ def _measure_run(model, batches, lr, warmup, decay, clip_norm, mistake=""):
 RUN_MISTAKES = {
     NO_CLIPPING: "no clipping",
     f"{NO_CLIPPING} You clip after the step.": "clips late",
-    "each number of the gradient is clipped by itself, which changes its direction. "
+    "each entry of the gradient is clipped by itself, which changes its direction. "
     "Clip the global norm: `clip_grad_norm_` over all parameters.": "by value",
     "each tensor is clipped by itself. The global norm takes all gradients as one "
     "long vector: one call with all parameters.": "each tensor",
@@ -304,7 +304,8 @@ RUN_MISTAKES = {
     "vector: `parameters_to_vector`.": "of each tensor",
     "`largest_step` is the largest change of a single weight. Wanted is the length of "
     "the change of all weights together.": "of each weight",
-    "`largest_step` is squared: the length of a vector is the root of the sum of "
+    "`largest_step` is squared: the length of a vector is the square root of the sum "
+    "of "
     "squares.": "squared",
     "`largest_step` is the norm of the gradient. Adam divides it by its usual size: "
     "measure how far the weights really moved.": "of gradients",
@@ -321,14 +322,15 @@ RUN_MISTAKES = {
     "`largest_gradient` is a mean over the batches. Wanted is the largest.": (
         "mean gradient"
     ),
-    "`largest_gradient` is squared: the length of a vector is the root of the sum of "
+    "`largest_gradient` is squared: the length of a vector is the square root of the "
+    "sum of "
     "squares.": "gradient squared",
     "`largest_gradient` is zero: measure it before `zero_grad` empties the "
     "gradients.": "no gradient",
     "`weight_norm` is that of the weights before the run. Measure it at the end.": (
         "norm before"
     ),
-    "`weight_norm` is squared: the length of a vector is the root of the sum of "
+    "`weight_norm` is squared: the length of a vector is the square root of the sum of "
     "squares.": "norm squared",
 }
 # What each run is given: seeds, sizes of batches; rate, warm-up, decay and clipping.
@@ -385,7 +387,7 @@ def check_measured_run(answer: Callable) -> None:
             # `compare` tries mistakes without gradients; torch warns of some.
             with torch.enable_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return _measure_run(*_run_problem(kind), mistake)
+                return _measure_run(*_run_problem(kind), mistake=mistake)
 
         return measure
 
@@ -435,18 +437,18 @@ def _highest_test(results: dict) -> tuple[int, float]:
 
 
 REPORT_MISTAKES = {
-    "the epoch is still chosen by the test accuracy: then the test pictures are a part "
+    "the epoch is still chosen by the test accuracy: then the test images are a part "
     "of training. What else was measured after each epoch?": (
         lambda results: _choose(results, "test_acc", "test_acc")
     ),
-    "the epoch is right, and the number is the accuracy on validation pictures. It was "
-    "the largest of many, so it is too good, too: report that of the test pictures.": (
+    "the epoch is right, and the accuracy is that on validation images. It was the "
+    "largest of many, so it is too good, too: report that of the test images.": (
         lambda results: _choose(results, "val_acc", "val_acc")
     ),
-    "the epoch is chosen on validation pictures, and the number is the best of all "
+    "the epoch is chosen on validation images, and the accuracy is the best of all "
     "test accuracies. Report the one of the chosen epoch.": _highest_test,
     "epochs are counted from 1: yours is one less.": _from_zero,
-    "two epochs are equally good on validation pictures. Take the last of them, as "
+    "two epochs are equally good on validation images. Take the last of them, as "
     "`train` does: its weights are those that the model has.": _first_of_equals,
     "the epoch is the one with the lowest validation accuracy.": (
         lambda results: _lowest(results, "val_acc")
@@ -455,11 +457,11 @@ REPORT_MISTAKES = {
     "the weights of the best validation *accuracy*.": (
         lambda results: _lowest(results, "val_loss")
     ),
-    "the epoch is chosen on the training pictures. There the last ones are nearly "
-    "always best, however much the model overfits.": (
+    "the epoch is chosen on the training images. There the last ones are nearly always "
+    "best, however much the model overfits.": (
         lambda results: _choose(results, "train_acc", "test_acc")
     ),
-    "this is the last epoch, not the one that was best on validation pictures.": (
+    "this is the last epoch, not the one that was best on validation images.": (
         _last_epoch
     ),
 }
@@ -499,7 +501,7 @@ def check_mended_report(answer: Callable) -> None:
         given = copy.deepcopy(histories[kind])
         found = answer(given)
         changed.append(given != histories[kind])
-        if isinstance(found, tuple | list):  # also numbers of numpy and torch
+        if isinstance(found, tuple | list):  # also scalars of numpy and torch
             found = [as_number(value) for value in found]
         return found
 
@@ -517,12 +519,12 @@ def check_mended_report(answer: Callable) -> None:
     hint(
         not any(changed),
         "your code changes the lists that it was given, such as by `sort` or `pop`. "
-        "Whoever called it still wants to plot them.",
+        "The caller still wants to plot them.",
     )
-    passed("mended: chosen on validation pictures, reported on test pictures")
+    passed("mended: chosen on validation images, reported on test images")
 
 
-# 4. Nearly equal pictures
+# 4. Near-duplicate images
 
 
 def _pairs(train, test, threshold, mistake="") -> list[tuple[int, int]]:
@@ -568,61 +570,62 @@ def _pairs(train, test, threshold, mistake="") -> list[tuple[int, int]]:
 
 
 PAIR_MISTAKES = {
-    "the mirrored copy is not found. Compare each picture with the left-right mirror "
+    "the mirrored copy is not found. Compare each image with the left-right mirror "
     "image of the other as well, and take the smaller distance.": "no mirror",
-    "only mirrored copies are found. A pair's distance is the smaller one of the two, "
+    "only mirrored copies are found. A pair's distance is the smaller of the two, "
     "with and without the mirror.": "only mirror",
     "you mirror top and bottom. A photograph mirrored left and right still looks "
     "like one: flip the last axis, the columns.": "upside down",
-    "you turn pictures upside down. Mirror left and right only: flip the last axis, "
+    "you turn images upside down. Mirror left and right only: flip the last axis, "
     "the columns.": "turned",
-    "it asks that a picture be near *and* its mirror image. One of the two is "
+    "it asks that an image be near *and* its mirror image. One of the two is "
     "enough: take the smaller distance.": "both",
-    "the pictures are compared in full size, or not as averages over 8 x 8 blocks. A "
+    "the images are compared in full size, or not as averages over 8 x 8 blocks. A "
     "copy that was encoded again differs in every pixel: shrink both first, "
-    "`F.adaptive_avg_pool2d(pictures, 8)`.": "not shrunk",
+    "`F.adaptive_avg_pool2d(images, 8)`.": "not shrunk",
     "it shrinks by picking single pixels, and those differ in a copy that was encoded "
-    "again. Average over blocks: `F.adaptive_avg_pool2d(pictures, 8)`.": "nearest",
+    "again. Average over blocks: `F.adaptive_avg_pool2d(images, 8)`.": "nearest",
     "it shrinks by interpolating, such as between four pixels of each block, or over "
     "other blocks than 8 x 8. Average over all pixels of each: "
-    "`F.adaptive_avg_pool2d(pictures, 8)`.": "bilinear",
-    "you take a root for each channel and average the roots. Take the mean of all "
-    "3 · 8 · 8 squares, then one root.": "each channel",
+    "`F.adaptive_avg_pool2d(images, 8)`.": "bilinear",
+    "you take a square root for each channel and average these. Take the mean of all "
+    "3 · 8 · 8 squares, then one square root.": "each channel",
     "you add up the squares, so the distance grows with the number of values. Take "
-    "their mean before the root.": "sum",
-    "the root is missing: mean squares of small differences are much smaller than "
+    "their mean before the square root.": "sum",
+    "the square root is missing: mean squares of small differences are much smaller "
+    "than "
     "the differences.": "no root",
-    "you average absolute differences, which a change in a small part of the picture "
-    "hardly moves. Average squares, then take the root.": "absolute",
-    "colours are averaged away: a green picture may be a red one's grey twin. Compare "
+    "you average absolute differences, which a change in a small part of the image "
+    "hardly moves. Average squares, then take the square root.": "absolute",
+    "colours are averaged away: a green image may be a red one's grey twin. Compare "
     "all three channels.": "grey",
     "these are the pairs *above* the threshold.": "above",
-    "the pairs are the wrong way round: (training picture, test picture).": "swapped",
-    "only pictures with the same number are compared. Any training picture may be the "
-    "copy of any test picture.": "same place",
-    "a test picture may have several copies in the training set: give all pairs.": (
+    "the pairs are the wrong way round: (training image, test image).": "swapped",
+    "only images with the same index are compared. Any training image may be the "
+    "copy of any test image.": "same place",
+    "a test image may have several copies in the training set: give all pairs.": (
         "one each"
     ),
-    "a training picture may have several copies in the test set: give all pairs.": (
+    "a training image may have several copies in the test set: give all pairs.": (
         "first of each"
     ),
-    "a training picture may have several copies in the test set: give all pairs. ": (
+    "a training image may have several copies in the test set: give all pairs. ": (
         "last of each"
     ),
 }
 
 
 def _planted(n: int, size: tuple[int, int], seed: int) -> tuple:
-    """Pictures (n, 3, H, W) and (12, 3, H, W); which are copies, `_pairs` knows."""
+    """Images (n, 3, H, W) and (12, 3, H, W); which are copies, `_pairs` knows."""
     generator = torch.Generator().manual_seed(seed)
 
-    def large(x):  # every number becomes a block of the same numbers
+    def large(x):  # every value becomes a block of the same value
         down, across = size[0] // 8, size[1] // 8
         return x.repeat_interleave(down, -2).repeat_interleave(across, -1)
 
     train = 0.2 + 0.6 * torch.rand(n, 3, 8, 8, generator=generator)
     train[3] = (train[3] + train[3].flip(-1)) / 2  # its own mirror image
-    train[n - 1] = train[2] + 0.02  # two of them are near the same test picture
+    train[n - 1] = train[2] + 0.02  # two of them are near the same test image
     test = 0.2 + 0.6 * torch.rand(12, 3, 8, 8, generator=generator)
     test[0] = train[3]
     noise = torch.randn(3, 8, 8, generator=generator)
@@ -645,7 +648,7 @@ def _planted(n: int, size: tuple[int, int], seed: int) -> tuple:
     fine = squares.repeat(size[0] // 2, size[1] // 2)  # gone after averaging
     test[3] += 0.2 * fine
     down, across = size[0] // 8, size[1] // 8
-    block = torch.zeros(down, across)  # its mean is 0, and so is the pixel in front
+    block = torch.zeros(down, across)  # its mean is 0, and so is the first pixel
     block[-1, 1:] = 1
     block[down // 2 - 1 : down // 2 + 1, across // 2] += 3
     block[0, 0] = 0
@@ -655,26 +658,26 @@ def _planted(n: int, size: tuple[int, int], seed: int) -> tuple:
 
 
 def check_near_duplicates(answer: Callable) -> None:
-    """Checks the search for nearly equal pictures in two sets.
+    """Checks the search for near-duplicate images in two sets.
 
     Raises:
         Hint: it is not right yet.
     """
     sets = {
-        "7 training and 12 test pictures": (*_planted(7, (32, 48), 1), 0.05),
+        "7 training and 12 test images": (*_planted(7, (32, 48), 1), 0.05),
         "a larger threshold": (*_planted(8, (16, 16), 2), 0.08),
         "a small threshold": (*_planted(7, (64, 32), 3), 0.01),
-        "one picture each": tuple(x[1:2] for x in _planted(7, (16, 32), 4)) + (0.05,),
-        "pictures that differ": (*(x[:2] for x in _planted(7, (16, 16), 5)), 0.001),
+        "one image each": tuple(x[1:2] for x in _planted(7, (16, 32), 4)) + (0.05,),
+        "images that differ": (*(x[:2] for x in _planted(7, (16, 16), 5)), 0.001),
     }
     for kind, (train, test, threshold) in sets.items():
         given = train.clone(), test.clone()
         with learners_code(was_right=kind != next(iter(sets))):
             found = answer(*given, threshold)
         same = torch.equal(given[0], train) and torch.equal(given[1], test)
-        hint(same, "your code changes the pictures that it was given")
+        hint(same, "your code changes the images that it was given")
         _check_pairs(kind, found, train, test, threshold)
-    passed("nearly equal pictures found, mirrored ones, too")
+    passed("near-duplicate images found, mirrored ones, too")
 
 
 def _check_pairs(kind, found, train, test, threshold) -> None:
@@ -688,7 +691,7 @@ def _check_pairs(kind, found, train, test, threshold) -> None:
         pairs = all(len(pair) == 2 for pair in found)
     except (TypeError, ValueError):
         pairs = False
-    hint(pairs, "give back a list of pairs of numbers (training picture, test picture)")
+    hint(pairs, "give back a list of pairs of indices (training image, test image)")
     right = set(_pairs(train, test, threshold))
     if set(found) != right:
         for text, name in PAIR_MISTAKES.items():
@@ -696,10 +699,11 @@ def _check_pairs(kind, found, train, test, threshold) -> None:
             hint(set(found) != wrong, text)
         raise Hint(
             f"for {kind}, below {threshold}, it gives {sorted(set(found))}, expected "
-            f"{sorted(right)}. Shrink, compare with both, root of the mean square."
+            f"{sorted(right)}. Shrink, compare with both, square root of the mean "
+            "square."
         )
     hint(
         len(found) == len(right),
-        "a pair is named twice: a picture that is its own mirror image is near in both "
+        "a pair is named twice: an image that is its own mirror image is near in both "
         "ways. Take the smaller distance, then ask once.",
     )

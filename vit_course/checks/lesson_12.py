@@ -4,6 +4,7 @@ import copy
 import random
 from collections.abc import Callable
 from operator import is_
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -26,16 +27,17 @@ from vit_course.checks.hints import (
 
 
 def _small_vit(seed: int, heads: int = 1, **sizes) -> ViT:
-    """A ViT with one or two heads of 64 numbers, all its weights random."""
-    sizes = {"num_transformer_layers": 2, "mlp_size": 32, "num_classes": 3} | sizes
-    model = ViT(embedding_dim=64 * heads, num_heads=heads, **sizes)
+    """A ViT with one or two heads of dimension 64, all its weights random."""
+    small: dict[str, Any] = {"num_transformer_layers": 2, "mlp_size": 32}
+    small |= {"num_classes": 3} | sizes
+    model = ViT(embedding_dim=64 * heads, num_heads=heads, **small)
     generator = torch.Generator().manual_seed(seed)
     for p in model.parameters():
         p.data = 0.3 * torch.randn(p.shape, generator=generator)
     return model.eval()
 
 
-def _pictures(seed: int, *shape: int) -> torch.Tensor:
+def _images(seed: int, *shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -74,7 +76,7 @@ FEATURE_MISTAKES = {
     ),
     "these are the features of the class token, which the head has read so far. Take "
     "the other rows.": lambda vit, x: vit.layer_norm(_z(vit, x))[:, 0],
-    "the last LayerNorm is missing: Equation 4 puts it behind the encoder.": (
+    "the last LayerNorm is missing: Equation 4 applies it after the encoder.": (
         lambda vit, x: _z(vit, x)[:, 1:].mean(1)
     ),
     "LayerNorm comes after the mean. Normalise each token first, then average: the "
@@ -84,17 +86,17 @@ FEATURE_MISTAKES = {
     "these are tokens before the encoder. Send z_0 through all its blocks.": (
         lambda vit, x: vit.layer_norm(vit.embedding(x))[:, 1:].mean(1)
     ),
-    "the last patch is left out, and the class token is not: it stands in front.": (
+    "the last patch is left out, and the class token is not: it is token 0.": (
         lambda vit, x: vit.layer_norm(_z(vit, x))[:, :-1].mean(1)
     ),
     "this is the sum over the patches: it grows with their number.": (
         lambda vit, x: vit.layer_norm(_z(vit, x))[:, 1:].sum(1)
     ),
-    "this is the largest value of each column, not the mean.": (
+    "this is the maximum of each feature, not the mean.": (
         lambda vit, x: vit.layer_norm(_z(vit, x))[:, 1:].amax(1)
     ),
-    "this is the mean over the D numbers of each token. Average over the tokens, axis "
-    "1, so that D numbers remain.": lambda vit, x: vit.layer_norm(_z(vit, x))[
+    "this is the mean over the D features of each token. Average over the tokens, axis "
+    "1, so that D features remain.": lambda vit, x: vit.layer_norm(_z(vit, x))[
         :, 1:
     ].mean(2),
     "this is the mean over the images. Average over the tokens, axis 1.": (
@@ -130,10 +132,10 @@ def check_patch_features(answer: Callable) -> None:
         of(answer),
         of(lambda vit, x: vit.layer_norm(_z(vit, x))[:, 1:].mean(1)),
         [
-            ("a ViT with 6 patches", _pictures(1, 3, 3, 8, 12)),
-            ("a ViT with 6 patches", _pictures(2, 1, 3, 8, 12)),
-            ("one with 4 patches", _pictures(3, 5, 3, 8, 8)),
-            ("one with one patch", _pictures(4, 2, 1, 4, 4)),
+            ("a ViT with 6 patches", _images(1, 3, 3, 8, 12)),
+            ("a ViT with 6 patches", _images(2, 1, 3, 8, 12)),
+            ("one with 4 patches", _images(3, 5, 3, 8, 8)),
+            ("one with one patch", _images(4, 2, 1, 4, 4)),
         ],
         {text: of(wrong) for text, wrong in FEATURE_MISTAKES.items()},
         tolerance=1e-4,
@@ -143,8 +145,7 @@ def check_patch_features(answer: Callable) -> None:
     for kind, model in models.items():
         hint(
             _same_weights(model, before[kind]),
-            "your function changes the model, so the next one who uses it gets "
-            "something else.",
+            "your function changes the model, so the next caller gets other outputs.",
         )
         hint(
             _settings(model) == settings[kind],
@@ -154,124 +155,124 @@ def check_patch_features(answer: Callable) -> None:
     passed("features: the mean of the patch tokens")
 
 
-# 2. Find the bug: the pictures of a model
+# 2. Find the bug: preprocessing for a model
 
 
-def _stack(pictures, img_size, mean=None, std=None, crop_pct=1.0, rgb=True):
+def _stack(images, img_size, mean=None, std=None, crop_pct=1.0, rgb=True):
     transform = create_transform(img_size, mean, std, crop_pct)
-    pictures = [p.convert("RGB") if rgb else p for p in pictures]
-    return torch.stack([transform(p) for p in pictures])
+    images = [p.convert("RGB") if rgb else p for p in images]
+    return torch.stack([transform(p) for p in images])
 
 
-def _imagenet(pictures, img_size, mean=None, std=None, crop_pct=1.0):
-    return _stack(pictures, img_size, IMAGENET_MEAN, IMAGENET_STD, crop_pct)
+def _imagenet(images, img_size, mean=None, std=None, crop_pct=1.0):
+    return _stack(images, img_size, IMAGENET_MEAN, IMAGENET_STD, crop_pct)
 
 
-def _filled(middle, spread):
-    """Prepares pictures, with a mean and deviation for models that have none."""
+def _with_defaults(default_mean, default_std):
+    """Prepares images, with a mean and standard deviation for models that have none."""
 
-    def prepare(pictures, img_size, mean=middle, std=spread, crop_pct=1.0):
-        return _stack(pictures, img_size, mean, std, crop_pct)
+    def prepare(images, img_size, mean=default_mean, std=default_std, crop_pct=1.0):
+        return _stack(images, img_size, mean, std, crop_pct)
 
     return prepare
 
 
 NOT_SCALED = (
-    "this model's `preprocessing` has no mean and deviation: its colours stay in "
-    "0 … 1. Put no others in their place."
+    "this model's `preprocessing` has no mean and standard deviation: its pixel values "
+    "stay in 0 … 1. Put no others in their place."
 )
 HALF = (0.5, 0.5, 0.5)
 PREPARE_MISTAKES = {
-    NOT_SCALED: _filled(IMAGENET_MEAN, IMAGENET_STD),
-    NOT_SCALED + " ": _filled(HALF, HALF),
-    "the colours are still scaled with ImageNet's mean and deviation. This model was "
-    "trained with its own: they are in `model.preprocessing`.": _imagenet,
-    "size and colours are those of ImageNet's habits, not of this model. All that it "
+    NOT_SCALED: _with_defaults(IMAGENET_MEAN, IMAGENET_STD),
+    NOT_SCALED + " ": _with_defaults(HALF, HALF),
+    "the images are still normalised with ImageNet's mean and standard deviation. This "
+    "model was trained with its own: they are in `model.preprocessing`.": _imagenet,
+    "size and normalisation are those of ImageNet, not of this model. All that it "
     "needs is in `model.preprocessing`.": (
-        lambda pictures, img_size, mean=None, std=None, crop_pct=1.0: _stack(
-            pictures, img_size, IMAGENET_MEAN, IMAGENET_STD
+        lambda images, img_size, mean=None, std=None, crop_pct=1.0: _stack(
+            images, img_size, IMAGENET_MEAN, IMAGENET_STD
         )
     ),
-    "the colours are right now. But this model saw the middle of its pictures only "
-    "(`crop_pct`), and yours are squeezed in whole.": (
-        lambda pictures, img_size, mean=None, std=None, crop_pct=1.0: _stack(
-            pictures, img_size, mean, std
+    "the normalisation is right now. But this model was trained on centre crops "
+    "(`crop_pct`), and your images are resized without a crop.": (
+        lambda images, img_size, mean=None, std=None, crop_pct=1.0: _stack(
+            images, img_size, mean, std
         )
     ),
-    "the colours are left in 0 … 1. This model expects them scaled by its mean and "
-    "deviation.": lambda pictures, img_size, mean=None, std=None, crop_pct=1.0: _stack(
-        pictures, img_size, None, None, crop_pct
+    "the pixel values are left in 0 … 1. This model expects them normalised with its "
+    "mean and standard "
+    "deviation.": lambda images, img_size, mean=None, std=None, crop_pct=1.0: _stack(
+        images, img_size, None, None, crop_pct
     ),
-    "every picture gets 64 x 64 pixels. Another model may want another size: it is "
-    "in `model.preprocessing`.": (
-        lambda pictures, img_size, mean=None, std=None, crop_pct=1.0: _stack(
-            pictures, 64, mean, std, crop_pct
+    "every image gets 64 x 64 pixels. Another model may want another size: it is in "
+    "`model.preprocessing`.": (
+        lambda images, img_size, mean=None, std=None, crop_pct=1.0: _stack(
+            images, 64, mean, std, crop_pct
         )
     ),
-    "the mean and deviation are 0.5 for every model. Another model may have others: "
-    "they are in `model.preprocessing`.": (
-        lambda pictures, img_size, mean=None, std=None, crop_pct=1.0: _stack(
-            pictures, img_size, (0.5,) * 3, (0.5,) * 3, crop_pct
+    "the mean and standard deviation are 0.5 for every model. Another model may have "
+    "others: they are in `model.preprocessing`.": (
+        lambda images, img_size, mean=None, std=None, crop_pct=1.0: _stack(
+            images, img_size, (0.5,) * 3, (0.5,) * 3, crop_pct
         )
     ),
-    "only the first picture is prepared.": (
-        lambda pictures, **settings: _stack(pictures[:1], **settings)
+    "only the first image is prepared.": (
+        lambda images, **settings: _stack(images[:1], **settings)
     ),
-    "a batch is missing: stack the pictures to (B, 3, height, width), also one.": (
-        lambda pictures, **settings: _stack(pictures, **settings).squeeze(0)
+    "a batch is missing: stack the images to (B, 3, height, width), also one.": (
+        lambda images, **settings: _stack(images, **settings).squeeze(0)
     ),
-    "the model needs three channels. A grey picture has one, and one that could be "
-    "see-through has four: turn every picture into RGB first, "
-    "`picture.convert('RGB')`.": (
-        lambda pictures, **settings: _stack(pictures, **settings, rgb=False)
+    "the model needs three channels. A grey image has one, and one with an alpha "
+    "channel has four: convert every image to RGB first, `image.convert('RGB')`.": (
+        lambda images, **settings: _stack(images, **settings, rgb=False)
     ),
 }
 
 
-def check_prepared_pictures(answer: Callable) -> None:
-    """Checks that pictures are prepared as the model's own settings say.
+def check_prepared_images(answer: Callable) -> None:
+    """Checks that images are preprocessed with the model's own settings.
 
     Raises:
         Hint: it is not right yet.
     """
     rng = np.random.default_rng(12)
 
-    def picture(width, height, mode="RGB"):
+    def image(width, height, mode="RGB"):
         pixels = rng.integers(0, 256, (9, 7, 3), dtype=np.uint8)
         return Image.fromarray(pixels).resize((width, height)).convert(mode)
 
     own = {"img_size": 64, "mean": HALF, "std": HALF, "crop_pct": 0.8}
     other = {"img_size": 32, "mean": (0.6, 0.5, 0.4), "std": (0.2, 0.3, 0.4)}
     cases = {
-        "two pictures": ([picture(90, 70), picture(50, 110)], own),
+        "two images": ([image(90, 70), image(50, 110)], own),
         "another model": (
-            [picture(60, 60), picture(40, 80)],
+            [image(60, 60), image(40, 80)],
             other | {"crop_pct": 0.5},
         ),
-        "pictures of 24 x 40 pixels": (
-            [picture(70, 50)],
+        "images of 24 x 40 pixels": (
+            [image(70, 50)],
             other | {"img_size": (24, 40)},
         ),
-        "a model trained on 0 … 1": ([picture(30, 30)] * 3, {"img_size": 16}),
-        "a grey picture and another": (
-            [picture(80, 60, "L"), picture(9, 9)],
+        "a model trained on 0 … 1": ([image(30, 30)] * 3, {"img_size": 16}),
+        "a grey image and another": (
+            [image(80, 60, "L"), image(9, 9)],
             {"img_size": 16},
         ),
-        "a picture that could be see-through": ([picture(80, 60, "RGBA")], own),
+        "an image with an alpha channel": ([image(80, 60, "RGBA")], own),
     }
 
     def learners(kind):
-        pictures, settings = cases[kind]
-        model = nn.Identity()
+        images, settings = cases[kind]
+        model = cast(Any, nn.Identity())
         model.preprocessing = dict(settings)
-        given = list(pictures)
+        given = list(images)
         found = answer(model, given)
-        same = len(given) == len(pictures) and all(map(is_, given, pictures))
-        hint(same, "your code changes the list of pictures that it was given.")
+        same = len(given) == len(images) and all(map(is_, given, images))
+        hint(same, "your code changes the list of images that it was given.")
         hint(
             model.preprocessing == settings,
-            "your code changes `model.preprocessing`: the next one who asks gets it "
-            "wrong.",
+            "your code changes `model.preprocessing`: the next caller gets wrong "
+            "settings.",
         )
         return found
 
@@ -286,7 +287,7 @@ def check_prepared_pictures(answer: Callable) -> None:
         gradient=False,
         advice="`create_transform` takes all that `model.preprocessing` holds.",
     )
-    passed("mended: each model gets its pictures as in its training")
+    passed("mended: each model gets its images preprocessed as in its training")
 
 
 # 3. Twenty per cent of the data
@@ -341,14 +342,15 @@ def _rows(features: torch.Tensor, of: torch.Tensor) -> list[int]:
 
 
 def _check_chosen(size: int, call: tuple, train: tuple, test: tuple) -> set[int]:
-    """Checks one subset; returns the numbers of its pictures."""
+    """Checks one subset; returns the indices of its images."""
     features, labels = call
     classes = int(train[1].max()) + 1
     rows = _rows(features, train[0])
     if -1 in rows:
         hint(
             all(i < 0 for i in _rows(features, test[0])),
-            "test pictures train the head. They may be used for the accuracy only.",
+            "the head is trained on test images. They may be used for the accuracy "
+            "only.",
         )
         raise Hint("`fit` got features that are not rows of the training features")
     hint(
@@ -357,62 +359,61 @@ def _check_chosen(size: int, call: tuple, train: tuple, test: tuple) -> set[int]
     )
     hint(
         len(set(rows)) == len(rows),
-        "a picture is in the subset twice: draw without putting back.",
+        "an image is in the subset twice: draw without replacement.",
     )
     hint(
         len(rows) != size,
-        f"with size {size}, `fit` got {size} pictures in all. A size counts the "
-        "pictures of *each* class.",
+        f"with size {size}, `fit` got {size} images in all. A size counts the images "
+        "of *each* class.",
     )
     hint(
         len(rows) != len(train[1]) or len(rows) == classes * size,
-        "`fit` got all the training pictures, whatever the size.",
+        "`fit` got all the training images, whatever the size.",
     )
     counts = labels.bincount(minlength=classes).tolist()
     hint(
         counts == [size] * classes,
-        f"with size {size}, `fit` got {counts} pictures of the classes. A balanced "
+        f"with size {size}, `fit` got {counts} images of the classes. A balanced "
         f"subset has {size} of each.",
     )
     return set(rows)
 
 
 def _check_accuracy(size, found, head, call, train, test) -> None:
-    def share(pair, n=None):
+    def fraction(pair, n=None):
         with torch.no_grad():
             right = head(pair[0]).argmax(1) == pair[1]
         return right[:n].float().mean().item()
 
     number = isinstance(found, int | float) or getattr(found, "ndim", 1) == 0
     hint(number, f"for size {size} it gives {type(found).__name__}, expected a number")
-    found, right = float(found), share(test)
+    found, right = float(found), fraction(test)
     known = {
-        "the accuracy is a share in 0 … 1, not per cent.": 100 * right,
-        "this is a count of right answers. Divide by the number of test pictures.": (
-            right * len(test[1])
-        ),
-        "this is the accuracy on the pictures that the head was trained on. Measure "
-        "on the test pictures.": share(call),
-        "this is the accuracy on all the training pictures. Measure on the test "
-        "pictures.": share(train),
-        "this is the share of wrong answers.": 1 - right,
-        "the accuracy is measured on a part of the test pictures only. All sizes "
-        "need the same test set, all of it.": share(test, len(call[1])),
-        "the accuracy is measured on the first test pictures only. All sizes need the "
-        "same test set, all of it.": share(test, size),
+        "the accuracy is a fraction in 0 … 1, not per cent.": 100 * right,
+        "this is a count of correct predictions. Divide by the number of test "
+        "images.": (right * len(test[1])),
+        "this is the accuracy on the images that the head was trained on. Measure on "
+        "the test images.": fraction(call),
+        "this is the accuracy on all the training images. Measure on the test "
+        "images.": fraction(train),
+        "this is the fraction of wrong predictions.": 1 - right,
+        "the accuracy is measured on a part of the test images only. All sizes need "
+        "the same test set, all of it.": fraction(test, len(call[1])),
+        "the accuracy is measured on the first test images only. All sizes need the "
+        "same test set, all of it.": fraction(test, size),
     }
     if abs(found - right) > 1e-4:
         for text, value in known.items():
             hint(abs(found - value) > 1e-4, text)
         raise Hint(
             f"for size {size} it gives {found:.4g}, and the head that was trained with "
-            f"this size has {right:.4g} on the test pictures. Does each size use its "
-            "own head, and is it the plain share of right answers, not rounded?"
+            f"this size has {right:.4g} on the test images. Does each size use its own "
+            "head, and is it the plain fraction of correct predictions, not rounded?"
         )
 
 
 def _check_curve(answer, train, test, sizes, seed, was_right=0) -> dict:
-    """Checks one call; returns for each size which pictures were used."""
+    """Checks one call; returns for each size which images were used."""
     given = copy.deepcopy((train, test))
     fit = _Fit(int(train[1].max()) + 1)
     with learners_code(was_right=was_right):
@@ -465,18 +466,18 @@ def check_accuracy_by_size(answer: Callable) -> None:
             again = _check_curve(answer, train, test, (3, 6, 9), 0, 1)
             hint(
                 again == first,
-                "the same seed gives other pictures each time. Draw with a generator "
+                "the same seed gives other images each time. Draw with a generator "
                 "that gets the seed: torch.Generator().manual_seed(seed).",
             )
         others = [_check_curve(answer, train, test, (3, 6), s, 1) for s in (1, 2, 3)]
         hint(
             any(chosen[6] != first[6] for chosen in others),
-            "every seed gives the same pictures: are these the first of each class? "
-            "Draw them at random, with the seed.",
+            "every seed gives the same images: are these the first of each class? Draw "
+            "them at random, with the seed.",
         )
         four = _features(2, (7, 6, 9, 8), 17)
-        _check_curve(answer, *four, (5, 2), 0, 1)
-        _check_curve(answer, *four, (6,), 4, 1)
+        _check_curve(answer, *four, sizes=(5, 2), seed=0, was_right=1)
+        _check_curve(answer, *four, sizes=(6,), seed=4, was_right=1)
     finally:
         torch.set_rng_state(before[0])
         random.setstate(before[1])
@@ -499,7 +500,7 @@ def _positions(model: ViT, grid: tuple[int, int], mistake: str = "") -> torch.Te
     if mistake == "padded":
         return F.pad(weight, (0, 0, 0, new - weight.shape[1]))
     if mistake == "swapped":
-        return interpolate_position_embedding(weight, old.grid, grid[::-1])
+        return interpolate_position_embedding(weight, old.grid, (grid[1], grid[0]))
     right = interpolate_position_embedding(weight, old.grid, grid)
     if mistake == "no class token":
         right[:, 0] = 0
@@ -515,9 +516,9 @@ POSITION_MISTAKES = {
     "on a grid: section 3.2 interpolates in 2-D.": "one row",
     "the positions are interpolated as one long row of patches. They lie on a grid: "
     "section 3.2 interpolates in 2-D.": "one row of patches",
-    "the old positions are cut off, or filled up with zeros: then most patches stand "
+    "the old positions are cut off, or padded with zeros: then most patches stand "
     "in the wrong place. Interpolate them.": "padded",
-    "rows and columns of the new grid are swapped: it is (down, across).": "swapped",
+    "rows and columns of the new grid are swapped: it is (rows, columns).": "swapped",
     "row 0 of the positions belongs to the class token. It is kept as it is.": (
         "no class token"
     ),
@@ -562,8 +563,8 @@ def _check_weights(new: ViT, model: ViT) -> None:
             continue
         hint(
             not name.endswith("patcher.weight") or found[name].shape == tensor.shape,
-            "the patches have another size. They keep it, so that a larger picture "
-            "has more patches (section 3.2).",
+            "the patches have another size. They keep it, so that a larger image has "
+            "more patches (section 3.2).",
         )
         hint(
             found[name].shape == tensor.shape and torch.equal(found[name], tensor),
@@ -579,7 +580,7 @@ def check_resolution(answer: Callable) -> None:
         Hint: it is not right yet.
     """
     settings = {"mean": HALF, "std": HALF, "crop_pct": 0.8}
-    cases = [  # model, size of its patches, its pictures, the new ones
+    cases = [  # model, size of its patches, its images, the new ones
         (_small_vit(1, img_size=16, patch_size=4), 4, 16, 24),
         (_small_vit(2, img_size=16, patch_size=4), 4, 16, (16, 24)),
         (_small_vit(3, heads=2, img_size=24, patch_size=8), 8, 24, 16),
@@ -589,7 +590,7 @@ def check_resolution(answer: Callable) -> None:
         model.preprocessing = {"img_size": old_size, **settings}
         before = copy.deepcopy(model.state_dict()), _settings(model)
         shape = (size, size) if isinstance(size, int) else size
-        images = _pictures(i, 2, 3, *shape)
+        images = _images(i, 2, 3, *shape)
         with learners_code(was_right=i):
             new = answer(model, size)
         hint(new is not None, NO_RETURN)
@@ -614,7 +615,7 @@ def check_resolution(answer: Callable) -> None:
         _check_new_positions(new.state_dict()[POSITIONS], model, grid)
         hint(
             not new.training,
-            "the new model is in training mode, so dropout would change its answers. "
+            "the new model is in training mode, so dropout would change its logits. "
             "Give it back in evaluation mode.",
         )
         with learners_code(was_right=i):
@@ -628,18 +629,19 @@ def check_resolution(answer: Callable) -> None:
         )
         wanted = {**settings, "img_size": size}
         have = getattr(new, "preprocessing", None)
-        hint(
-            isinstance(have, dict),
-            "the attribute `preprocessing` is missing in the new model, or is no dict",
-        )
+        if not isinstance(have, dict):
+            raise Hint(
+                "the attribute `preprocessing` is missing in the new model, or is no "
+                "dict"
+            )
         hint(
             model.preprocessing == {"img_size": old_size, **settings},
             "the given model's `preprocessing` has changed, too: copy the dict.",
         )
         hint(
             have.get("img_size") in (size, shape, list(shape)),
-            "`preprocessing['img_size']` is still that of the given model: pictures "
-            "for the new one would come in the old size.",
+            "`preprocessing['img_size']` is still that of the given model: images for "
+            "the new one would come in the old size.",
         )
         hint(
             {**have, "img_size": size} == wanted,
@@ -662,7 +664,7 @@ def check_resolution(answer: Callable) -> None:
 def _reference(model: ViT, size, images: torch.Tensor) -> torch.Tensor:
     """Logits at the new size: the weights in a model made for it."""
     dim, channels = model.layer_norm.normalized_shape[0], images.shape[1]
-    block = model.encoder[0]
+    block = cast(Any, model.encoder[0])  # indexing gives a plain Module
     new = ViT(
         size,
         channels,

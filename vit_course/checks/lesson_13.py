@@ -10,24 +10,24 @@ MAX_LOGIT = (
     "another 5 is less sure than 2 beside zeros. Softmax first."
 )
 MOST_SURE = "these are the most confident ones. The least confident come first."
-OVER_PICTURES = (
-    "the softmax runs over the pictures (dim=0). The probabilities of one picture's "
+OVER_IMAGES = (
+    "the softmax runs over the images (dim=0). The probabilities of one image's "
     "classes sum to one: dim=1."
 )
 ENTROPY = (
-    "that is another measure (entropy, or the gap to the second answer). Confidence is "
-    "the probability of the model's own answer, the largest of the picture."
+    "that is another measure (entropy, or the margin to the second class). Confidence "
+    "is the probability of the predicted class, the largest of the image."
 )
 RANKS = (
-    "these are ranks: number i says how sure picture i is. Wanted is the order: number "
-    "0 says which picture is the least confident."
+    "these are ranks: entry i is the rank of image i. Wanted is the order: entry 0 is "
+    "the index of the least confident image."
 )
 NUMBERS = (
-    "these are the confidences themselves. Give back indices: which pictures they are."
+    "these are the confidences themselves. Give back indices: which images they are."
 )
 TIES = (
-    "right but for pictures that are equally sure: the smaller index comes first. "
-    "`topk` and `argsort` keep no order among equals, `argsort(stable=True)` does."
+    "right but for images that are equally sure: the smaller index comes first. `topk` "
+    "and `argsort` keep no order among equals, `argsort(stable=True)` does."
 )
 
 
@@ -49,7 +49,7 @@ def _gap(logits: torch.Tensor) -> torch.Tensor:
 
 
 def _with_equals() -> torch.Tensor:
-    """40 pictures of three confidences only: 1/3, 1/2 and 1, each exactly."""
+    """40 images of three confidences only: 1/3, 1/2 and 1, each exactly."""
     none = -1000.0  # exp gives 0
     rows = torch.tensor(
         [[0, 0, 0], [0, none, 0], [none, 0, 0], [none, 0, none], [0, 0, none]]
@@ -59,14 +59,14 @@ def _with_equals() -> torch.Tensor:
 
 
 def check_least_confident(answer) -> None:
-    """Checks the indices of the pictures that a model is least sure of.
+    """Checks the indices of the images that a model is least sure of.
 
     Raises:
         Hint: it is not right yet.
     """
     generator = torch.Generator().manual_seed(13)
     shown = torch.tensor([[5.0, 5, 0], [1, 0, 1], [9, 0, 0], [0, 2, 0]])  # (4, 3)
-    # Pictures whose entropies have another order, and no order among the logits.
+    # Images whose entropies have another order, and no order among the logits.
     spread = torch.tensor(
         [
             [0.50, 0.49, 0.004, 0.003, 0.003],
@@ -91,14 +91,14 @@ def check_least_confident(answer) -> None:
         MAX_LOGIT: lambda x, k: _least(x.max(dim=1).values, k),
         MOST_SURE: lambda x, k: _least(-_confidence(x), k),
         RANKS: lambda x, k: _least(_confidence(x), len(x)).argsort()[:k],
-        OVER_PICTURES: lambda x, k: _least(x.softmax(dim=0).max(dim=1).values, k),
+        OVER_IMAGES: lambda x, k: _least(x.softmax(dim=0).max(dim=1).values, k),
         ENTROPY: lambda x, k: _least(-_entropy(x), k),
         ENTROPY + " ": lambda x, k: _least(_gap(x), k),
         NUMBERS: lambda x, k: _confidence(x).sort().values[:k],
     }
 
     def call(logits, k):
-        # A copy of the numbers without gradient, as `predict` gives them back.
+        # A copy of the logits without gradient, as `predict` gives them back.
         return answer(logits.detach(), k)
 
     def solution(logits, k):
@@ -110,13 +110,13 @@ def check_least_confident(answer) -> None:
         with learners_code():
             found = answer(equals.clone(), k)
         hint(equal(found, solution(equals, k)), TIES)
-    passed("the least confident pictures, in order")
+    passed("the least confident images, in order")
 
 
 CONSTANT = (
     "every value is the same: this averages over the keys, the last axis. Each query's "
     "weights sum to one over the keys, so that their mean is 1 / (N + 1) whatever the "
-    "picture. Average over who asks, not over who is asked."
+    "image. Average over the queries, not over the keys."
 )
 TURNED = (
     "rows and columns of the grid are swapped. The patches are numbered row by row: "
@@ -150,8 +150,8 @@ def check_received_attention(answer) -> None:
 
     mistakes = {
         CONSTANT: lambda w, g: _laid_out(w.mean(dim=(1, 3))[:, 1:], g),
-        "that is the class token's query alone, as in `class_token_map`. Here all "
-        "N + 1 tokens ask: average over the queries, too.": (
+        "that is the class token's query alone, as in `class_token_map`. Here all N + "
+        "1 tokens are queries: average over them, too.": (
             lambda w, g: _laid_out(w[:, :, 0, 1:].mean(dim=1), g)
         ),
         "the class token's query is left out. The mean is over all N + 1 queries; only "
@@ -169,12 +169,12 @@ def check_received_attention(answer) -> None:
         "this is one head only. Average over all of them.": (
             lambda w, g: _laid_out(w[:, 0].mean(dim=1)[:, 1:], g)
         ),
-        "the map is scaled to sum to one. The class token has a share as well, and the "
-        "task leaves the values as they are.": lambda w, g: _laid_out(
+        "the map is scaled to sum to one. The class token gets attention as well, and "
+        "the task leaves the values as they are.": lambda w, g: _laid_out(
             _received(w)[:, 1:] / _received(w)[:, 1:].sum(dim=1, keepdim=True), g
         ),
         TURNED: swapped,
-        "the map averages over the pictures, too. Each has a map of its own.": (
+        "the map averages over the images, too. Each has a map of its own.": (
             lambda w, g: _laid_out(
                 _received(w)[:, 1:].mean(0, keepdim=True).expand(len(w), -1), g
             )
@@ -192,7 +192,7 @@ def check_received_attention(answer) -> None:
 
 
 def _toy(channels: int, height: int, width: int, classes: int) -> nn.Module:
-    """A classifier with another gradient for each picture, in evaluation mode."""
+    """A classifier with another gradient for each image, in evaluation mode."""
     model = nn.Sequential(
         nn.Flatten(),
         nn.Linear(channels * height * width, 9),
@@ -217,7 +217,7 @@ def _pooled(size: torch.Tensor, patch: int) -> torch.Tensor:
     return size.unfold(2, patch, patch).unfold(3, patch, patch).sum(dim=(1, 4, 5))
 
 
-def _shares(maps: torch.Tensor) -> torch.Tensor:
+def _fractions(maps: torch.Tensor) -> torch.Tensor:
     return maps / maps.sum(dim=(1, 2), keepdim=True)
 
 
@@ -232,32 +232,34 @@ def _cut_by_view(size: torch.Tensor, patch: int) -> torch.Tensor:
 
 def _gradient_mistakes(model: nn.Module) -> dict:
     def of(score):
-        return lambda x, p: _shares(_pooled(_gradient(model, x, score).abs(), p))
+        return lambda x, p: _fractions(_pooled(_gradient(model, x, score).abs(), p))
 
     def won(size):
         """Another size of the right gradient."""
-        return lambda x, p: _shares(_pooled(size(_gradient(model, x, _winners), x), p))
+        return lambda x, p: _fractions(
+            _pooled(size(_gradient(model, x, _winners), x), p)
+        )
 
     def maps(x, p):
         return _pooled(_gradient(model, x, _winners).abs(), p)
 
     def turned(x, p):
-        found = _shares(maps(x, p))
+        found = _fractions(maps(x, p))
         return found.mT.reshape(found.shape)
 
     return {
         "that is the gradient of all logits together. Take the winning one of each "
-        "picture: `max(dim=1)`.": of(lambda y: y.sum()),
+        "image: `max(dim=1)`.": of(lambda y: y.sum()),
         "that is the gradient of a probability, or of its logarithm, the loss. Take "
         "the logit, before the softmax: a probability falls, too, when others rise.": (
             of(lambda y: _winners(y.softmax(dim=1)))
         ),
-        "all pictures are asked for the class that wins in the first one. Each has a "
-        "winner of its own.": of(lambda y: y[:, y[0].argmax()].sum()),
-        "all pictures are asked for class 0. Take the largest logit of each.": (
+        "all images use the class that wins in the first one. Each has a winning class "
+        "of its own.": of(lambda y: y[:, y[0].argmax()].sum()),
+        "all images use class 0. Take the largest logit of each.": (
             of(lambda y: y[:, 0].sum())
         ),
-        "only the picture with the largest logit of the batch has a gradient. "
+        "only the image with the largest logit of the batch has a gradient. "
         "`logits.max()` is one number: take the maximum over dim=1.": of(torch.max),
         "the gradient is added up with its sign, so that plus and minus cancel within "
         "a patch. Take `abs()` first.": won(lambda g, x: g),
@@ -266,30 +268,32 @@ def _gradient_mistakes(model: nn.Module) -> dict:
         "only the largest of the channels is used. Add up all of them.": (
             won(lambda g, x: g.abs().amax(dim=1, keepdim=True))
         ),
-        "these are squares, or the root of their sum. The task adds up absolute "
+        "these are squares, or the square root of their sum. The task adds up absolute "
         "values.": won(lambda g, x: g**2),
-        "these are squares, or the root of their sum. The task adds up absolute "
-        "values. ": lambda x, p: _shares(
+        "these are squares, or the square root of their sum. The task adds up absolute "
+        "values. ": lambda x, p: _fractions(
             _pooled(_gradient(model, x, _winners) ** 2, p).sqrt()
         ),
-        "the gradient is multiplied with the picture. That is another map, which is "
-        "dark where the picture is.": won(lambda g, x: (g * x).abs()),
-        "the maps are not scaled: the values of each picture sum to one.": maps,
-        "the values are scaled by the sum over the whole batch. Each picture's map "
-        "sums to one for itself.": lambda x, p: maps(x, p) / maps(x, p).sum(),
+        "the gradient is multiplied with the image. That is another map, which is dark "
+        "where the image is dark.": won(lambda g, x: (g * x).abs()),
+        "the maps are not scaled: the values of each image sum to one.": maps,
+        "the values are scaled by the sum over the whole batch. Each image's map sums "
+        "to one for itself.": lambda x, p: maps(x, p) / maps(x, p).sum(),
         "the values are divided by their largest. Divide by their sum.": (
             lambda x, p: maps(x, p) / maps(x, p).amax(dim=(1, 2), keepdim=True)
         ),
-        "your patches hold pixels of several rows of the picture: `view` and `reshape` "
-        "cut memory, not the picture. Cut height and width (lesson 02).": (
-            lambda x, p: _shares(_cut_by_view(_gradient(model, x, _winners).abs(), p))
+        "your patches hold pixels of several rows of the image: `view` and `reshape` "
+        "cut memory, not the image. Cut height and width (lesson 02).": (
+            lambda x, p: _fractions(
+                _cut_by_view(_gradient(model, x, _winners).abs(), p)
+            )
         ),
         "rows and columns of the map are mixed up.": turned,
     }
 
 
 def _guarded(answer, model: nn.Module):
-    """The learner's function, watched: it must leave model and pictures as they are."""
+    """The learner's function, watched: it must leave model and images as they are."""
     parameters = list(model.parameters())
 
     def call(images, patch_size):
@@ -301,7 +305,7 @@ def _guarded(answer, model: nn.Module):
         out = answer(model, images, patch_size)
         for p, grad in zip(parameters, before, strict=True):
             same = (p.grad is None) == (grad is None)
-            if same and grad is not None:
+            if grad is not None and p.grad is not None:
                 same = torch.equal(p.grad, grad)
             hint(
                 same,
@@ -320,9 +324,9 @@ def _guarded(answer, model: nn.Module):
         )
         hint(
             not images.requires_grad,
-            "the pictures that you were given ask for a gradient now: "
+            "the images that you were given have requires_grad=True now: "
             "`requires_grad_()` changes the tensor itself. Use `images.detach()`: that "
-            "is another tensor, which may ask.",
+            "is another tensor, which may require a gradient.",
         )
         hint(
             not any(module._forward_hooks for module in model.modules()),
@@ -349,7 +353,7 @@ def check_gradient_map(answer) -> None:
         images = torch.randn(batch, channels, height, width, generator=generator)
 
         def solution(x, p, model=model):
-            return _shares(_pooled(_gradient(model, x, _winners).abs(), p))
+            return _fractions(_pooled(_gradient(model, x, _winners).abs(), p))
 
         compare(
             _guarded(answer, model),
@@ -428,10 +432,10 @@ def _removal_mistakes(model: nn.Module) -> dict:
         return lambda x, m, k: combine(*highest(x, m, k)).item()
 
     return {
-        "the lowest patches of the map are taken away. `argsort` sorts upwards unless "
-        "it is told `descending=True`.": lowest,
+        "the lowest patches of the map are removed. `argsort` sorts upwards unless it "
+        "is told `descending=True`.": lowest,
         "after the removal another class may win, and its probability says nothing "
-        "about the first answer. Keep the class that wins in the whole picture.": (
+        "about the first prediction. Keep the class that wins in the whole image.": (
             new_winner
         ),
         "that is the fall of a logit. Softmax gives the probability.": logits,
@@ -446,15 +450,15 @@ def _removal_mistakes(model: nn.Module) -> dict:
         "that is a ratio. The fall is a difference: before minus after. ": (
             of(lambda a, b: (b / a).mean())
         ),
-        "the falls are added up. Take the mean over the pictures.": (
+        "the falls are added up. Take the mean over the images.": (
             of(lambda a, b: (a - b).sum())
         ),
-        "the highest patches of the whole batch are taken, many from one picture and "
+        "the highest patches of the whole batch are taken, many from one image and "
         "none from another. Take k from each.": whole_batch,
-        "all pictures lose the patches of the first picture's map. Each has a map of "
-        "its own.": first_map,
-        "one patch is taken away, the k-th. All of the first k should go.": one_patch,
-        "the highest patches are kept and the others taken away.": only_kept,
+        "all images lose the patches of the first image's map. Each has a map of its "
+        "own.": first_map,
+        "one patch is removed, the k-th. All of the first k should go.": one_patch,
+        "the highest patches are kept and the others removed.": only_kept,
     }
 
 
@@ -466,16 +470,16 @@ def _numbers(found) -> dict[str, float]:
     hint(both, BOTH)
     for value in found.values():
         one = isinstance(value, int | float) or getattr(value, "ndim", 1) == 0
-        hint(one, BOTH + ": the mean over the pictures")
+        hint(one, BOTH + ": the mean over the images")
     return {name: float(value) for name, value in found.items()}
 
 
 class _OnePatch(nn.Module):
-    """Class 0 wins as long as the patch in row 1, column 2 is lit."""
+    """Class 0 wins as long as the patch in row 1, column 2 is bright."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.gone = set()  # how many dark patches the pictures had
+        self.gone = set()  # how many dark patches the images had
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         dark = images[:, 0, ::2, ::2] == 0  # (B, 2, 3): a pixel of each patch
@@ -495,8 +499,8 @@ def _check_random(answer) -> None:
     all_of_it = torch.tensor(5.0).sigmoid().item() - torch.tensor(-5.0).sigmoid().item()
     hint(
         abs(found["highest"] - all_of_it) < 1e-4,
-        f"in 4000 pictures only one patch counts, and it is the highest. Without it "
-        f"the probability falls by {all_of_it:.3f}, but 'highest' is "
+        "in 4000 images only one patch counts, and it is the highest. Without it the "
+        f"probability falls by {all_of_it:.3f}, but 'highest' is "
         f"{found['highest']:.3f}",
     )
     fall, expected = found["random"], count / patches * all_of_it
@@ -505,8 +509,8 @@ def _check_random(answer) -> None:
     wanted = f"'random' should be near {expected:.2f}; it is {fall:.2f}."
     hint(
         min(abs(fall), abs(fall - all_of_it)) > 1e-3,
-        f"{here}{wanted} All 4000 pictures have the same fall: draw for each picture "
-        "anew, and from all patches.",
+        f"{here}{wanted} All 4000 images have the same fall: draw for each image anew, "
+        "and from all patches.",
     )
     hint(
         abs(fall - again) > 0.035,
@@ -519,9 +523,9 @@ def _check_random(answer) -> None:
     )
     hint(
         model.gone <= {0, count},
-        f"on average 'random' is right, but the pictures lose {sorted(model.gone)} "
-        f"patches. Each should lose exactly k = {count}: draw for each picture, and "
-        "not from the whole batch or by chance for each patch.",
+        f"on average 'random' is right, but the images lose {sorted(model.gone)} "
+        f"patches. Each should lose exactly k = {count}: draw for each image, and not "
+        "from the whole batch or by chance for each patch.",
     )
 
 
@@ -553,7 +557,7 @@ def _check_generator(answer, model, images, maps) -> None:
 
 
 def check_removal_of_patches(answer) -> None:
-    """Checks how far the winning probability falls when patches are taken away.
+    """Checks how far the winning probability falls when patches are removed.
 
     Raises:
         Hint: it is not right yet.
@@ -596,4 +600,4 @@ def check_removal_of_patches(answer) -> None:
         if batch == 5:
             _check_generator(answer, model, images, maps)
     _check_random(answer)
-    passed("patches taken away: the highest of a map, and as many at random")
+    passed("patches removed: the highest of a map, and as many at random")

@@ -16,11 +16,13 @@ from itertools import accumulate
 from operator import or_
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.utils.data import TensorDataset
 from torch.utils.data.distributed import DistributedSampler
 
 from going_modular.vit import create_vit
@@ -45,7 +47,7 @@ OWN_IMPORTS = (
 
 @contextmanager
 def _started_with(*words: str) -> Iterator[io.StringIO]:
-    """Other words on the command line, and all output caught."""
+    """Other arguments on the command line, and all output captured."""
     before, said = sys.argv, io.StringIO()
     sys.argv = list(words)
     try:
@@ -60,7 +62,7 @@ def _line_of(path: Path) -> Callable[[Exception], str]:
 
     def tell(error: Exception) -> str:
         if isinstance(error, SyntaxError):
-            return f"{NAME} is no Python, in line {error.lineno}: {error.msg}"
+            return f"{NAME} is not valid Python, in line {error.lineno}: {error.msg}"
         frames = traceback.extract_tb(error.__traceback__)
         lines = [f.lineno for f in frames if Path(f.filename).name == path.name]
         where = f" in line {lines[-1]}" if lines else ""
@@ -95,6 +97,7 @@ def _write(answer, folder: Path) -> Path:
 def _import(path: Path):
     """Imports the script as a module; nothing may happen by it."""
     spec = importlib.util.spec_from_file_location("vit_script", path)
+    assert spec and spec.loader  # a .py file has both
     module = importlib.util.module_from_spec(spec)
     calls = []
     hook = register_module_forward_pre_hook(lambda *given: calls.append(1))
@@ -127,7 +130,7 @@ def _import(path: Path):
 
 def _check_model(module, path: Path) -> None:
     """Checks what `create_model` of the script gives."""
-    create = getattr(module, "create_model", None)
+    create = cast(Any, getattr(module, "create_model", None))
     hint(callable(create), f"{NAME} has no function `create_model`")
     for classes in (3, 5):
         with learners_code(_line_of(path)):
@@ -199,7 +202,7 @@ def _numbers(text: str) -> set[int]:
 
 
 def _run(path: Path, *words: str) -> tuple[int, str]:
-    """Runs the script in this process; gives its exit code and all that it says."""
+    """Runs the script in this process; returns its exit code and all that it prints."""
     code = 0
     with learners_code(_line_of(path)), _started_with(str(path), *words) as said:
         try:
@@ -216,25 +219,26 @@ def _check_script(path: Path) -> None:
     code, text = _run(path)
     hint(
         text.strip(),
-        f"`{command}` says nothing. {GUARD} Is the function called there?",
+        f"`{command}` prints nothing. {GUARD} Is the function called there?",
     )
     hint(
         code == 0 and three in _numbers(text),
         f"`{command}` should print the number of parameters for 3 classes, {three:,}, "
-        f"and end with exit code 0. It ends with {code} and says: {text.strip()!r:.90}",
+        f"and end with exit code 0. It ends with {code} and prints: "
+        f"{text.strip()!r:.90}",
     )
     for classes in (5, 12):
         options = f"--classes {classes}"
         code, text = _run(path, *options.split())
         hint(
             code == 0,
-            f"`{command} {options}` ends with exit code {code} and says: "
+            f"`{command} {options}` ends with exit code {code} and prints: "
             f"{text.strip()!r:.120}",
         )
         wanted = _count(_reference(classes))
         hint(
             wanted in _numbers(text),
-            f"`{command} {options}` should print {wanted:,}, and says: "
+            f"`{command} {options}` should print {wanted:,}, and prints: "
             f"{text.strip()!r:.90}. Does the option reach `create_model`?",
         )
     try:
@@ -260,8 +264,8 @@ def _check_script(path: Path) -> None:
         done.returncode
         or five in _numbers(done.stdout)
         or five not in _numbers(done.stderr),
-        "the number goes to the stream of errors (stderr), as `logging` does it. "
-        "`print` it, so that another program can read it.",
+        "the number goes to standard error (stderr), as `logging` does it. `print` it, "
+        "so that another program can read it.",
     )
     last = (done.stderr.strip().splitlines() or [""])[-1]
     hint(
@@ -316,7 +320,7 @@ def _decide(
     least: float = 0.0,
     again: bool = False,
 ) -> list[bool]:
-    """What `update` says after each epoch, with some mistakes that can be made."""
+    """What `update` returns after each epoch, with some mistakes that can be made."""
     said = []
     for value in values:
         if lower:
@@ -337,11 +341,11 @@ STOPS = {
     "an accuracy that is only as good as the best counts as a rise. It has not risen: "
     "`>`, not `>=`.": lambda v, p: _decide(v, p, ties=True),
     "it stops one epoch too late: at the `patience`-th epoch without a rise it should "
-    "say True.": lambda v, p: _decide(v, p + 1),
+    "return True.": lambda v, p: _decide(v, p + 1),
     "it stops one epoch too early: how many epochs without a rise have there been?": (
         lambda v, p: _decide(v, p - 1)
     ),
-    "once it has said True it always does. After a new best it is False again.": (
+    "once it has returned True it always does. After a new best it is False again.": (
         lambda v, p: list(accumulate(_decide(v, p), or_))
     ),
     "a rise does not set the count back to zero: it is epochs in a row that count.": (
@@ -356,9 +360,10 @@ STOPS = {
     "it waits for lower values. An accuracy gets better when it rises.": (
         lambda v, p: _decide(v, p, lower=True)
     ),
-    "after it has said True it begins to count anew. As long as the best is `patience` "
-    "or more epochs ago, it is True.": lambda v, p: _decide(v, p, again=True),
-    "it says True once, and False again although there was no rise. As long as the "
+    "after it has returned True it begins to count anew. As long as the best is "
+    "`patience` or more epochs ago, it is "
+    "True.": lambda v, p: _decide(v, p, again=True),
+    "it returns True once, and False again although there was no rise. As long as the "
     "best is `patience` or more epochs ago, it is True.": (
         lambda v, p: [
             a and not b
@@ -415,7 +420,7 @@ def _check_resumed(answer, values: list[float], patience: int, cut: int) -> None
     stored = _stored(state)
     hint(
         _updates(stop, values[cut:]) == expected,
-        "after `state_dict` the object itself says something else than without it. "
+        "after `state_dict` the object itself returns something else than without it. "
         "Saving must not change what is saved.",
     )
     hint(
@@ -445,7 +450,7 @@ def _check_resumed(answer, values: list[float], patience: int, cut: int) -> None
     hint(
         said == expected,
         f"killed after epoch {cut} of {values} with patience {patience}, the resumed "
-        f"run says {said} and not {expected}. {ALL_PARTS}",
+        f"run returns {said} and not {expected}. {ALL_PARTS}",
     )
     hint(
         _updates(other, values[cut:]) == expected,
@@ -487,9 +492,9 @@ def check_early_stop(answer) -> None:
             hint(said == expected or said != mistake(values, patience), text)
         hint(
             said == expected,
-            f"for the accuracies {values} and patience {patience} it first says True "
-            f"{_first_stop(said)}, expected {_first_stop(expected)}. In all it says "
-            f"{said}, expected {expected}",
+            f"for the accuracies {values} and patience {patience} it first returns "
+            f"True {_first_stop(said)}, expected {_first_stop(expected)}. In all it "
+            f"returns {said}, expected {expected}",
         )
     for values, patience in RUNS:
         for cut in range(len(values) + 1):
@@ -571,7 +576,7 @@ GRADIENTS = {
     "`backward()` adds to `.grad`, and in a mean over B images a part weighs (its "
     "images) / B.": _added_up(lambda part: 1.0),
     "dividing by the number of parts is right only if all have the same size: in a "
-    "smaller last part each image would count more. What share of all B images is a "
+    "smaller last part each image would count more. What fraction of all B images is a "
     "part?": _added_up(lambda part: 1 / part.parts),
     "the loss of a part is divided by `size`. It is a mean already; its weight is (its "
     "images) / B.": _added_up(lambda part: 1 / part.size),
@@ -652,7 +657,7 @@ def _check_passes(model: _Watched, size: int) -> None:
 
 
 def check_accumulated_gradient(answer) -> None:
-    """Checks a gradient that is gathered part by part against that of one batch.
+    """Checks a gradient that is accumulated part by part against that of one batch.
 
     Raises:
         Hint: it is not right yet.
@@ -686,7 +691,7 @@ def check_accumulated_gradient(answer) -> None:
             "many parts are there if `size` divides the batch?",
         )
         passes.append((model, size))
-        return [g.clone() for g in found]
+        return [g.clone() for g in found if g is not None]
 
     def of_one_batch(images, labels, size):
         return _added_up(_right)(images, labels, len(images))
@@ -706,60 +711,60 @@ def check_accumulated_gradient(answer) -> None:
     passed("the gradient of the big batch, one part after the other")
 
 
-VIEWS = ("shares", "repeated", "missing")
+VIEWS = ("per_process", "repeated", "missing")
 
 
-def _views(samplers: list, pictures: int) -> dict:
-    """What the measurement should find, counted picture by picture."""
-    seen = [0] * pictures
+def _views(samplers: list, images: int) -> dict:
+    """What the measurement should find, counted image by image."""
+    seen = [0] * images
     for sampler in samplers:
         for i in sampler:
             seen[i] += 1
     return {
-        "shares": [len(list(sampler)) for sampler in samplers],
+        "per_process": [len(list(sampler)) for sampler in samplers],
         "repeated": sum(count > 1 for count in seen),
         "missing": seen.count(0),
     }
 
 
-def _view_mistakes(samplers: list, pictures: int) -> dict[str, dict[str, object]]:
+def _view_mistakes(samplers: list, images: int) -> dict[str, dict[str, object]]:
     """Hint -> the value that a mistake gives for one key."""
     lists = [list(sampler) for sampler in samplers]
     together = [i for indices in lists for i in indices]
     different = len(set(together))
     return {
-        "'repeated' counts views. Count pictures: one that is seen three times is one "
-        "picture.": {"repeated": len(together) - different},
-        "'repeated' compares the number of views with the number of pictures. If some "
-        "are missing and others seen twice, the two cancel: count for each picture.": {
-            "repeated": len(together) - pictures
+        "'repeated' counts views. Count images: one that is seen three times is one "
+        "image.": {"repeated": len(together) - different},
+        "'repeated' compares the number of views with the number of images. If some "
+        "are missing and others seen twice, the two cancel: count for each image.": {
+            "repeated": len(together) - images
         },
-        "'repeated' looks into each process alone. A picture may be seen by two of "
+        "'repeated' looks into each process alone. An image may be seen by two of "
         "them.": {"repeated": sum(len(x) - len(set(x)) for x in lists)},
-        "'missing' counts views: a picture that is seen twice does not make up for one "
-        "that nobody sees.": {"missing": pictures - len(together)},
-        "'missing' counts views: a picture that is seen twice does not make up for one "
-        "that nobody sees. ": {"missing": max(pictures - len(together), 0)},
-        "'missing' counts the pictures that are seen. How many are not?": {
+        "'missing' counts views: an image that is seen twice does not make up for one "
+        "that no process sees.": {"missing": images - len(together)},
+        "'missing' counts views: an image that is seen twice does not make up for one "
+        "that no process sees. ": {"missing": max(images - len(together), 0)},
+        "'missing' counts the images that are seen. How many are not?": {
             "missing": different
         },
-        "'missing' looks at one process only. The others see pictures, too.": {
-            "missing": pictures - len(set(lists[0]))
+        "'missing' looks at one process only. The others see images, too.": {
+            "missing": images - len(set(lists[0]))
         },
-        "'shares' holds how many different pictures each process sees. Count all its "
-        "indices.": {"shares": [len(set(x)) for x in lists]},
-        "'shares' is one number. A list is wanted, with a number for each process.": {
-            "shares": len(together)
-        },
-        "'shares' holds the indices. How many are they?": {"shares": lists},
-        "'shares' holds fractions. Numbers of pictures are wanted.": {
-            "shares": [len(x) / max(len(together), 1) for x in lists]
+        "'per_process' holds how many different images each process sees. Count all "
+        "its "
+        "indices.": {"per_process": [len(set(x)) for x in lists]},
+        "'per_process' is one number. A list is wanted, with a number for each "
+        "process.": {"per_process": len(together)},
+        "'per_process' holds the indices. How many are they?": {"per_process": lists},
+        "'per_process' holds fractions. Counts of images are wanted.": {
+            "per_process": [len(x) / max(len(together), 1) for x in lists]
         },
     }
 
 
-def check_views_of_pictures(answer) -> None:
-    """Checks how often the processes see each picture, as measured by the learner.
+def check_image_views(answer) -> None:
+    """Checks how often the processes see each image, as measured by the learner.
 
     Raises:
         Hint: it is not right yet.
@@ -771,26 +776,33 @@ def check_views_of_pictures(answer) -> None:
         ([[], [5, 1, 1]], 7),
         ([[1, 0, 2]], 3),
     ]
-    for pictures, processes, drop_last in [(7, 3, False), (7, 3, True), (2, 5, False)]:
+    for images, processes, drop_last in [(7, 3, False), (7, 3, True), (2, 5, False)]:
         samplers = [
             DistributedSampler(
-                range(pictures), processes, rank, shuffle=False, drop_last=drop_last
+                TensorDataset(torch.arange(images)),
+                processes,
+                rank,
+                shuffle=False,
+                drop_last=drop_last,
             )
             for rank in range(processes)
         ]
-        cases.append((samplers, pictures))
+        cases.append((samplers, images))
     answers = []
-    for samplers, pictures in cases:
-        expected, lists = _views(samplers, pictures), [list(s) for s in samplers]
+    for samplers, images in cases:
+        expected, lists = _views(samplers, images), [list(s) for s in samplers]
         with learners_code():
-            found = answer(samplers, pictures)
+            found = answer(samplers, images)
         hint(found is not None, NO_RETURN)
         keys = isinstance(found, dict) and set(found) == set(VIEWS)
-        hint(keys, "give back a dict with the keys 'shares', 'repeated' and 'missing'")
+        hint(
+            keys,
+            "give back a dict with the keys 'per_process', 'repeated' and 'missing'",
+        )
         hint(
             [list(s) for s in samplers] == lists,
-            "your code changes the lists that it was given. Whoever called it still "
-            "needs them.",
+            "your code changes the lists that it was given. The caller still needs "
+            "them.",
         )
         found = {key: _plain(value) for key, value in found.items()}
         swapped = (found["repeated"], found["missing"]) == (
@@ -798,28 +810,30 @@ def check_views_of_pictures(answer) -> None:
             expected["repeated"],
         )
         hint(
-            found == expected or not swapped or found["shares"] != expected["shares"],
+            found == expected
+            or not swapped
+            or found["per_process"] != expected["per_process"],
             "'repeated' and 'missing' are swapped",
         )
-        answers.append((found, expected, _view_mistakes(samplers, pictures)))
+        answers.append((found, expected, _view_mistakes(samplers, images)))
     for text, mistaken in answers[0][2].items():
         for key in mistaken:  # the mistake of all cases, not by chance of one
             same = all(found[key] == wrong[text][key] for found, _, wrong in answers)
             right = all(found[key] == expected[key] for found, expected, _ in answers)
             hint(right or not same, text)
-    for (found, expected, _), (samplers, pictures) in zip(answers, cases, strict=True):
+    for (found, expected, _), (samplers, images) in zip(answers, cases, strict=True):
         lists = [list(s) for s in samplers]
         for key in VIEWS:
             hint(
                 found[key] == expected[key],
-                f"for the indices {lists} and {pictures} pictures {key!r} is "
+                f"for the indices {lists} and {images} images {key!r} is "
                 f"{found[key]!r:.60}, expected {expected[key]}",
             )
-    passed("who sees how many pictures, and how often")
+    passed("how many images each process sees, and how often each image is seen")
 
 
 def _plain(value):
-    """Numbers of torch and numpy as Python's, tuples as lists."""
+    """Scalars of torch and numpy as Python's, tuples as lists."""
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, list | tuple):

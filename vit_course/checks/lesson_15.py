@@ -26,7 +26,7 @@ def _images(batch: int) -> torch.Tensor:
 
 
 def check_variation(answer: Callable[[int], nn.Module]) -> None:
-    """Checks a variation of the ViT as a classifier of pictures of 64 x 64 pixels.
+    """Checks a variation of the ViT as a classifier of images of 64 x 64 pixels.
 
     Args:
         answer: makes the model for a number of classes.
@@ -75,16 +75,18 @@ def check_variation(answer: Callable[[int], nn.Module]) -> None:
     )
     hint(
         torch.allclose(logits[1:2], alone, atol=1e-4),
-        "the logits of an image change with the images beside it. Does something mix "
-        "axis 0, such as attention over the batch (batch_first!) or BatchNorm?",
+        "the logits of an image depend on the other images of the batch. Does "
+        "something mix axis 0, such as attention over the batch (batch_first!) or "
+        "BatchNorm?",
     )
     hint(
         not torch.allclose(logits[:1].expand_as(logits), logits, atol=1e-6)
         or _depends_on_pixels(model, images),
-        "all images get the same logits: what the head reads does not see the patches",
+        "all images get the same logits: what the head reads does not depend on the "
+        "patches",
     )
     _check_training(model, images)
-    passed("a classifier: every parameter learns, and each image is judged alone")
+    passed("a classifier: all parameters are trained, each image is classified alone")
     count = sum(p.numel() for p in model.parameters())
     print(f"  {count:,} parameters")
 
@@ -122,8 +124,8 @@ def _check_training(model: nn.Module, images: torch.Tensor) -> None:
     ]
     hint(
         not missing,
-        f"no gradient ever reaches {', '.join(missing[:3])}: it is there, but nothing "
-        "that it does reaches the logits",
+        f"no gradient ever reaches {', '.join(missing[:3])}: it is there, but the "
+        "logits do not depend on it",
     )
     hint(
         losses[-1] < 0.5 * losses[0],
@@ -184,8 +186,8 @@ def check_proof(answer: Callable[[], None]) -> None:
         )
         hint(
             bool(ours.any()),
-            f"{name}: both are zero. Fill what starts at zero with random numbers "
-            "first, or a version that forgets it passes, too.",
+            f"{name}: both are zero. Fill parameters that are initialised to zero with "
+            "random values first, or a version that forgets them passes, too.",
         )
         hint(
             ours.numel() > 1,
@@ -233,8 +235,8 @@ def check_measured_race(answer: Callable) -> None:
     hint(
         one[0] != one[1] or two[0] != two[1],
         "both seeds give the same: does the seed reach the initial weights and the "
-        "order of the pictures?",
+        "order of the images?",
     )
-    passed("measured for both, with two seeds; look at the spread before the means")
+    passed("measured for both; compare the two seeds before you compare the means")
     for name, values in found.items():
         print(f"  {name:10}", " ".join(f"{value:.1%}" for value in values))

@@ -25,12 +25,12 @@ def always_64(variant):
     return 64
 
 
-@wrong(HEAD, "All heads together")
+@wrong(HEAD, "the dimension of a whole token")
 def whole_token(variant):
     return variant.embedding_dim
 
 
-@wrong(HEAD, "inside the MLP")
+@wrong(HEAD, "the hidden size of the MLP, divided")
 def shared_mlp(variant):
     return variant.mlp_size // variant.num_heads
 
@@ -115,7 +115,7 @@ def divided_once(b, h, w, p, d, c):
     return shapes(b, h, w, p, d, c, patches=(b, h * w // p, p * p * 3))
 
 
-@wrong(SHAPES, "three numbers")
+@wrong(SHAPES, "three values")
 def grey(b, h, w, p, d, c):
     return shapes(b, h, w, p, d, c, patches=(b, h * w // p**2, p * p))
 
@@ -140,18 +140,18 @@ def not_projected(b, h, w, p, d, c):
     return shapes(b, h, w, p, d, c, projected=(b, h * w // p**2, p * p * 3))
 
 
-@wrong(SHAPES, "one more token")
+@wrong(SHAPES, "one more token: N")
 def no_class_token(b, h, w, p, d, c):
     n = h * w // p**2
     return shapes(b, h, w, p, d, c) | {"class token": (b, n, d), "encoder": (b, n, d)}
 
 
-@wrong(SHAPES, "not one more number")
+@wrong(SHAPES, "not one more feature")
 def longer_tokens(b, h, w, p, d, c):
     return shapes(b, h, w, p, d, c) | {"class token": (b, h * w // p**2, d + 1)}
 
 
-@wrong(SHAPES, "not one more picture")
+@wrong(SHAPES, "not one more image")
 def more_pictures(b, h, w, p, d, c):
     return shapes(b, h, w, p, d, c) | {"class token": (b + 1, h * w // p**2, d)}
 
@@ -161,7 +161,7 @@ def token_lost(b, h, w, p, d, c):
     return shapes(b, h, w, p, d, c, encoder=(b, h * w // p**2, d))
 
 
-@wrong(SHAPES, "not put behind them")
+@wrong(SHAPES, "not appended")
 def positions_concatenated(b, h, w, p, d, c):
     return shapes(b, h, w, p, d, c, encoder=(b, h * w // p**2 + 2, d))
 
@@ -176,7 +176,7 @@ def head_keeps_axis(b, h, w, p, d, c):
     return shapes(b, h, w, p, d, c, head=(b, 1, c))
 
 
-@wrong(SHAPES, "one number a class")
+@wrong(SHAPES, "one logit per class")
 def head_not_applied(b, h, w, p, d, c):
     return shapes(b, h, w, p, d, c, head=(b, d))
 
@@ -354,7 +354,7 @@ def one_digit_in_front(version, minimum):
     return ints(re.match(r"\d\.\d+\.\d+", version).group()) >= ints(minimum)
 
 
-@wrong(VERSION, "True to every question")
+@wrong(VERSION, "True for all versions")
 def everything_is_new(version, minimum):
     return True
 
@@ -448,7 +448,7 @@ def heads_of_64(classes):
     return measured(classes, giant(num_heads=26))
 
 
-@wrong(GIANT, "refuses 0 classes")
+@wrong(GIANT, "ValueError for 0 classes")
 def zero_classes(classes):
     return measured(
         classes, parameters=sum(count_parameters(giant(), classes).values())
@@ -518,7 +518,7 @@ def other_sign(classes):
     return measured(classes, difference=(PAPER - count_of(classes)) / PAPER)
 
 
-@wrong(GIANT, "Take 1 away")
+@wrong(GIANT, "Subtract 1")
 def quotient(classes):
     return measured(classes, difference=count_of(classes) / PAPER)
 

@@ -63,7 +63,7 @@ def rows_first(image):
     return on_square(image, *half(image)[::-1])
 
 
-@wrong(PAD, "the corner of the picture")
+@wrong(PAD, "the corner of the image")
 def corner_in_the_middle(image):
     return on_square(image, max(image.size) // 2, max(image.size) // 2)
 
@@ -91,7 +91,7 @@ def wide_only(image):
     return on_square(image, 0, (image.width - image.height) // 2, image.width)
 
 
-@wrong(PAD, "an odd border has no half")
+@wrong(PAD, "the padding is an odd number")
 def equal_borders(image):
     return ImageOps.expand(image, half(image))
 
@@ -111,7 +111,7 @@ def for_the_model(image):
     return ImageOps.pad(image, (224, 224))
 
 
-@wrong(PAD, "expected a picture of PIL")
+@wrong(PAD, "expected a PIL image")
 def as_tensor(image):
     return v2.functional.to_image(on_square(image, *half(image)))
 
@@ -126,7 +126,7 @@ def mirrored(image):
     return on_square(ImageOps.mirror(image), *half(image))
 
 
-@wrong(PAD, "changes the picture")
+@wrong(PAD, "changes the image")
 def wiped(image):
     square = on_square(image, *half(image))
     image.paste(0, (0, 0, *image.size))
@@ -206,12 +206,12 @@ def swapped(loader):
     return true_std(loader), true_mean(loader)
 
 
-@wrong(STATISTICS, "ImageNet's numbers")
+@wrong(STATISTICS, "ImageNet's constants")
 def constants(loader):
     return torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
 
 
-@wrong(STATISTICS, "Keep axis 1 apart")
+@wrong(STATISTICS, "Keep axis 1:")
 def one_number(loader):
     return every(loader).mean(), every(loader).std()
 
@@ -241,7 +241,7 @@ def sums(loader):
     return every(loader).sum(dim=(0, 2, 3)), true_std(loader)
 
 
-@wrong(STATISTICS, "number of pictures")
+@wrong(STATISTICS, "number of images")
 def by_pictures(loader):
     images = every(loader)
     return images.sum(dim=(0, 2, 3)) / len(images), true_std(loader)
@@ -258,12 +258,12 @@ def by_batches(loader):
     return every(loader).sum(dim=(0, 2, 3)) / len(loader), true_std(loader)
 
 
-@wrong(STATISTICS, "each place in the picture")
+@wrong(STATISTICS, "each place in the image")
 def mean_picture(loader):
     return every(loader).mean(dim=0), true_std(loader)
 
 
-@wrong(STATISTICS, "the pictures' standard deviations")
+@wrong(STATISTICS, "the images' standard deviations")
 def mean_of_stds(loader):
     return true_mean(loader), every(loader).std(dim=(2, 3)).mean(dim=0)
 
@@ -280,12 +280,12 @@ def mean_of_batch_variances(loader):
     return true_mean(loader), (sum(variances) / len(variances)).sqrt()
 
 
-@wrong(STATISTICS, "the pictures' mean variance")
+@wrong(STATISTICS, "the images' mean variance")
 def mean_of_variances(loader):
     return true_mean(loader), every(loader).var(dim=(2, 3)).mean(dim=0).sqrt()
 
 
-@wrong(STATISTICS, "spread of the pictures' means")
+@wrong(STATISTICS, "standard deviation of the images' means")
 def std_of_means(loader):
     return true_mean(loader), every(loader).mean(dim=(2, 3)).std(dim=0)
 
@@ -295,7 +295,7 @@ def variance(loader):
     return true_mean(loader), every(loader).var(dim=(0, 2, 3))
 
 
-@wrong(STATISTICS, "the mean is not taken off")
+@wrong(STATISTICS, "the mean is not subtracted")
 def root_mean_square(loader):
     return true_mean(loader), every(loader).square().mean(dim=(0, 2, 3)).sqrt()
 
@@ -349,25 +349,25 @@ def channel_by_channel(loader):
     return means, torch.stack([x.std() for x in pixels])
 
 
-@wrong(SEEDS, "the numbers of `random`, `np.random` differ")
+@wrong(SEEDS, "the random numbers of `random`, `np.random` differ")
 def torch_only(seed):
     torch.manual_seed(seed)
 
 
-@wrong(SEEDS, "the numbers of `torch` differ")
+@wrong(SEEDS, "the random numbers of `torch` differ")
 def all_but_torch(seed):
     random.seed(seed)
     np.random.seed(seed)
 
 
-@wrong(SEEDS, "the numbers of `np.random` differ")
+@wrong(SEEDS, "the random numbers of `np.random` differ")
 def new_numpy_generator(seed):
     random.seed(seed)
     np.random.default_rng(seed)
     torch.manual_seed(seed)
 
 
-@wrong(SEEDS, "the numbers of `random` differ")
+@wrong(SEEDS, "the random numbers of `random` differ")
 def from_the_clock(seed):
     random.seed()
     np.random.seed(seed)
@@ -564,7 +564,7 @@ def stops_in_the_loop(dataset, worker_counts, repeats):
     return found
 
 
-@wrong(LOADING, "hand the number on")
+@wrong(LOADING, "pass the number on")
 def never_workers(dataset, worker_counts, repeats):
     return {n: statistics.median(passes(dataset, 0, repeats)) for n in worker_counts}
 
@@ -599,7 +599,7 @@ def single_pictures(dataset, worker_counts, repeats):
     }
 
 
-@wrong(LOADING, "the data set itself")
+@wrong(LOADING, "the dataset itself")
 def without_a_loader(dataset, worker_counts, repeats):
     found = {}
     for workers in worker_counts:

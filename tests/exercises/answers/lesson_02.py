@@ -12,7 +12,7 @@ from going_modular.patches import patchify
 COUNT = "check_num_patches"
 OVERLAP = "check_overlapping_patches"
 GRID = "check_mended_grid"
-SHARES = "check_variance_shares"
+SHARES = "check_variance_fractions"
 
 
 @wrong(COUNT, "the first stands at pixel 0")
@@ -171,7 +171,7 @@ def channel_last(images, patch_size, step):
     return ordered(images, patch_size, step, 2, 3, 4, 5, 1)
 
 
-@wrong(OVERLAP, "each patch stands as a column")
+@wrong(OVERLAP, "each patch is a column")
 def as_columns(images, patch_size, step):
     return ordered(images, patch_size, step, 2, 3, 1, 4, 5).transpose(1, 2)
 
@@ -215,7 +215,7 @@ def by_view(images, patch_size, step):
     return x.view(b, rows * columns, c * p * p)
 
 
-@wrong(OVERLAP, "`F.unfold` refuses whole numbers")
+@wrong(OVERLAP, "`F.unfold` does not take integers")
 def by_f_unfold(images, patch_size, step):
     return F.unfold(images, patch_size, stride=step).transpose(1, 2)
 
@@ -328,7 +328,7 @@ def every_nth(images, patch_size):
     return x.permute(0, 1, 3, 5, 2, 4)
 
 
-@wrong(GRID, "behind the grid")
+@wrong(GRID, "after the grid")
 def channels_inside(images, patch_size):
     b, c, rows, columns = sizes(images, patch_size)
     x = images.reshape(b, c, rows, patch_size, columns, patch_size)
@@ -357,7 +357,7 @@ def always_four(images, patch_size):
     return images.unfold(2, 4, 4).unfold(3, 4, 4)
 
 
-@wrong(GRID, "`F.unfold` refuses whole numbers")
+@wrong(GRID, "`F.unfold` does not take integers")
 def grid_by_f_unfold(images, patch_size):
     b, c, rows, columns = sizes(images, patch_size)
     x = F.unfold(images, patch_size, stride=patch_size)
@@ -412,7 +412,7 @@ def swapped_shares(picture, patch_size):
     return 1 - between, between
 
 
-@wrong(SHARES, "not shares")
+@wrong(SHARES, "not fractions")
 def variances(picture, patch_size):
     x = squares(picture, patch_size)
     return x.mean(1).var(correction=0), x.var(1, correction=0).mean()

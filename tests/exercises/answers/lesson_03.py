@@ -62,7 +62,7 @@ def by_all_numbers(layer):
     layer.patcher.weight[:3] = torch.eye(3)[:, :, None, None] / area
 
 
-@wrong(COLOURS, "every window adds up all three")
+@wrong(COLOURS, "every kernel adds up all three")
 @torch.no_grad()
 def grey(layer):
     layer.patcher.bias[:3] = 0
@@ -92,7 +92,7 @@ def backwards(layer):
     layer.patcher.weight[:3] = windows
 
 
-@wrong(COLOURS, "other windows have changed")
+@wrong(COLOURS, "other kernels have changed")
 @torch.no_grad()
 def all_erased(layer):
     nn.init.zeros_(layer.patcher.weight)
@@ -211,13 +211,13 @@ class PatchesChannelLast(Linear):
         return self.linear(x.flatten(3).flatten(1, 2))
 
 
-@wrong(LINEAR, "rows and columns of the windows")
+@wrong(LINEAR, "rows and columns of the kernels")
 class WindowsMirrored(Linear):
     def rows(self, weight):
         return weight.transpose(2, 3).flatten(1)
 
 
-@wrong(LINEAR, "mixes windows")
+@wrong(LINEAR, "mixes kernels")
 class WindowsMixed(Linear):
     def rows(self, weight):
         return weight.reshape(-1, len(weight)).T
@@ -236,7 +236,7 @@ class LinearColumns(Linear):
         return super().forward(images).transpose(1, 2)
 
 
-@wrong(LINEAR, "still maps")
+@wrong(LINEAR, "still feature maps")
 class LinearMaps(Linear):
     def forward(self, images):
         rows, _ = grid_size(*images.shape[2:], self.patch_size)
@@ -294,14 +294,14 @@ class PlainTensor(Linear):
         self.linear.weight = patcher.weight.flatten(1)
 
 
-@wrong(LINEAR, "share their numbers")
+@wrong(LINEAR, "the two layers share memory")
 class Shared(Linear):
     def copy_from(self, patcher):
         self.linear.weight.data = patcher.weight.data.flatten(1)
         self.linear.bias.data = patcher.bias.data.clone()
 
 
-@wrong(LINEAR, "share their numbers")
+@wrong(LINEAR, "the two layers share memory")
 class SharedBias(Linear):
     def copy_from(self, patcher):
         self.linear.weight = nn.Parameter(patcher.weight.detach().flatten(1).clone())
@@ -361,7 +361,7 @@ class CopiesBack(Linear):
         patcher.weight.zero_()
 
 
-@wrong(LINEAR, "can train 5 numbers")
+@wrong(LINEAR, "your layer has 5 parameters")
 class FrozenCopy(Linear):
     def copy_from(self, patcher):
         weight = patcher.weight.detach().flatten(1).clone()
@@ -521,7 +521,7 @@ class BothWrong(Mended):
             raise ValueError("this picture does not fit")
 
 
-@wrong(MENDED, "accepts pictures with one wrong side")
+@wrong(MENDED, "accepts images with one wrong side")
 class ShorterSide(Mended):
     def check(self, height, width):
         if min(height, width) % self.patch_size:
@@ -562,7 +562,7 @@ class OnlyMade(Mended):
             ValueError("this picture does not fit")
 
 
-@wrong(MENDED, "is refused and fits")
+@wrong(MENDED, "fits, and your class raises an error")
 class SquaresOnly(Mended):
     def check(self, height, width):
         if height != width or height % self.patch_size:

@@ -20,13 +20,13 @@ class Token(nn.Module):
         self.weight = nn.Parameter(torch.zeros(1, 1, embedding_dim))
 
 
-@wrong(ONE, "in front")
+@wrong(ONE, "Equation 1 prepends it")
 class Behind(Token):
     def forward(self, patches):
         return torch.cat([patches, self.weight.repeat(len(patches), 1, 1)], 1)
 
 
-@wrong(ONE, "one more row")
+@wrong(ONE, "one more token")
 class Added(Token):
     def forward(self, patches):
         return self.weight + patches
@@ -172,7 +172,7 @@ class SizesSwapped(Tokens):
         self.weight = nn.Parameter(torch.zeros(1, embedding_dim, count))
 
 
-@wrong(SEVERAL, "stands behind the patches")
+@wrong(SEVERAL, "appended to the patches")
 class SeveralBehind(Tokens):
     def forward(self, patches):
         return torch.cat([patches, self.weight.expand(len(patches), -1, -1)], dim=1)
@@ -208,14 +208,14 @@ class SplitsDetached(Tokens):
         return tokens[:, : self.count].detach(), tokens[:, self.count :].detach()
 
 
-@wrong(SEVERAL, "start equal")
+@wrong(SEVERAL, "initialised to the same values")
 class FromZeros(Tokens):
     def __init__(self, embedding_dim, count):
         super().__init__(embedding_dim, count)
         nn.init.zeros_(self.weight)
 
 
-@wrong(SEVERAL, "start equal")
+@wrong(SEVERAL, "initialised to the same values")
 class RepeatedStart(Tokens):
     def __init__(self, embedding_dim, count):
         super().__init__(embedding_dim, count)
@@ -347,7 +347,7 @@ class NewParameterEachTime(Token):
         return torch.cat([token, patches], dim=1)
 
 
-@wrong(MENDED, "in front")
+@wrong(MENDED, "Equation 1 prepends it")
 class MendedBehind(Token):
     def forward(self, patches):
         return torch.cat([patches, self.weight.expand(len(patches), -1, -1)], dim=1)
@@ -425,7 +425,7 @@ def made_contiguous(weight, batch):
     return dict(zip(("expand", "repeat"), sizes, strict=True))
 
 
-@wrong(BYTES, "whatever its type")
+@wrong(BYTES, "whatever its dtype")
 def four_bytes_each(weight, batch):
     return {"expand": 4 * weight.numel(), "repeat": 4 * batch * weight.numel()}
 

@@ -13,7 +13,7 @@ from going_modular.position_embedding import interpolate_position_embedding
 SAVED = "check_saved_parameters"
 ROWS = "check_row_column_positions"
 SUMS = "check_mended_sums"
-SPREAD = "check_position_spread"
+SPREAD = "check_position_std"
 
 
 @wrong(SAVED, "what the full table has")
@@ -26,7 +26,7 @@ def new_kind(grid, embedding_dim):
     return (sum(grid) + 1) * embedding_dim
 
 
-@wrong(SAVED, "each has D numbers")
+@wrong(SAVED, "each has D parameters")
 def vectors(grid, embedding_dim):
     return grid[0] * grid[1] - sum(grid)
 
@@ -41,7 +41,7 @@ def class_token_in_the_new_kind_only(grid, embedding_dim):
     return (grid[0] * grid[1] - sum(grid) - 1) * embedding_dim
 
 
-@wrong(SAVED, "sign is turned")
+@wrong(SAVED, "sign is reversed")
 def turned(grid, embedding_dim):
     return (sum(grid) - grid[0] * grid[1]) * embedding_dim
 
@@ -72,7 +72,7 @@ def never_negative(grid, embedding_dim):
     return max(grid[0] * grid[1] - sum(grid), 0) * embedding_dim
 
 
-@wrong(SAVED, "a share")
+@wrong(SAVED, "this is a fraction")
 def share(grid, embedding_dim):
     return 1 - (sum(grid) + 1) / (grid[0] * grid[1] + 1)
 
@@ -206,7 +206,7 @@ class OnlyTable(Rows):
         return self.table()[None]
 
 
-@wrong(ROWS, "table alone, once for each picture")
+@wrong(ROWS, "table alone, once for each image")
 class OnlyTableExpanded(Rows):
     def forward(self, tokens):
         return self.table().expand(len(tokens), -1, -1)
@@ -224,7 +224,7 @@ class TableMadeOnce(Rows):
         return tokens + self.once
 
 
-@wrong(ROWS, "does not follow them")
+@wrong(ROWS, "does not change when they are trained")
 class RandomTableMadeOnce(Rows):
     def __init__(self, grid, embedding_dim):
         super().__init__(grid, embedding_dim)
@@ -255,7 +255,7 @@ class RowsDetached(Rows):
         return super().table().detach()
 
 
-@wrong(ROWS, "`row_positions` starts with a standard deviation of 0.")
+@wrong(ROWS, "`row_positions` is initialised with a standard deviation of 0.")
 class FromZeros(Rows):
     def __init__(self, grid, embedding_dim):
         super().__init__(grid, embedding_dim)
@@ -271,7 +271,7 @@ class FromLargeNumbers(Rows):
             nn.init.normal_(p)
 
 
-@wrong(ROWS, "`class_position` starts")
+@wrong(ROWS, "`class_position` is initialised")
 class ClassFromZeros(Rows):
     def __init__(self, grid, embedding_dim):
         super().__init__(grid, embedding_dim)
@@ -617,13 +617,13 @@ def name_used_again(weight, old_grid, new_grid):
     return spread(weight[:, 1:], weight[:, 1:])
 
 
-@wrong(SPREAD, "new grid is turned")
+@wrong(SPREAD, "new grid is transposed")
 def new_grid_turned(weight, old_grid, new_grid):
     finer = interpolate_position_embedding(weight, old_grid, new_grid[::-1])
     return spread(weight[:, 1:], finer[:, 1:])
 
 
-@wrong(SPREAD, "old grid is turned")
+@wrong(SPREAD, "old grid is transposed")
 def old_grid_turned(weight, old_grid, new_grid):
     finer = interpolate_position_embedding(weight, old_grid[::-1], new_grid)
     return spread(weight[:, 1:], finer[:, 1:])

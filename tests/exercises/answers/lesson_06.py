@@ -25,7 +25,7 @@ def one_too_few(lengths, num_keys):
     return torch.arange(1, num_keys + 1) < lengths[..., None]
 
 
-@wrong(MASK, "turned round")
+@wrong(MASK, "is inverted")
 def turned_round(lengths, num_keys):
     return torch.arange(num_keys) >= lengths.unsqueeze(-1)
 
@@ -173,17 +173,17 @@ def not_squared(query, key, value):
     return attend(-torch.cdist(query, key) / query.shape[-1] ** 0.5, value)
 
 
-@wrong(DISTANCE, "not divided by the root")
+@wrong(DISTANCE, "not divided by the square root")
 def without_root(query, key, value):
     return attend(-squared(query, key), value)
 
 
-@wrong(DISTANCE, "divided by D_h and not by its root")
+@wrong(DISTANCE, "divided by D_h and not by its square root")
 def by_the_size(query, key, value):
     return attend(-squared(query, key) / query.shape[-1], value)
 
 
-@wrong(DISTANCE, "divided by D_h and not by its root")
+@wrong(DISTANCE, "divided by D_h and not by its square root")
 def root_in_the_square(query, key, value):
     difference = (query[:, :, None] - key[:, None]) / query.shape[-1] ** 0.5
     return attend(-(difference**2).sum(dim=-1), value)
@@ -336,7 +336,7 @@ def not_divided(query, key, value):
     return attend(products(query, key), value)
 
 
-@wrong(MENDED, "multiplied by the root")
+@wrong(MENDED, "multiplied by the square root")
 def multiplied(query, key, value):
     return attend(products(query, key) * query.shape[-1] ** 0.5, value)
 
@@ -377,7 +377,7 @@ def three_axes_only(query, key, value):
     return attend(query @ key.transpose(1, 2) / query.shape[-1] ** 0.5, value)
 
 
-@wrong(MENDED, "turns all axes round")
+@wrong(MENDED, "reverses all axes")
 def all_axes(query, key, value):
     turned = key.permute(*reversed(range(key.ndim)))  # what key.T does
     return attend(query @ turned / query.shape[-1] ** 0.5, value)
@@ -485,17 +485,17 @@ def temperature_forgotten(query, key, temperature):
     return entropy_of(products(query, key) / query.shape[-1] ** 0.5)
 
 
-@wrong(ENTROPY, "the root of D_h is missing")
+@wrong(ENTROPY, "the square root of D_h is missing")
 def root_forgotten(query, key, temperature):
     return entropy_of(products(query, key) / temperature)
 
 
-@wrong(ENTROPY, "not by its root")
+@wrong(ENTROPY, "not by its square root")
 def by_size_and_temperature(query, key, temperature):
     return entropy_of(products(query, key) / (temperature * query.shape[-1]))
 
 
-@wrong(ENTROPY, "under the root")
+@wrong(ENTROPY, "under the square root")
 def under_the_root(query, key, temperature):
     return entropy_of(products(query, key) / (temperature * query.shape[-1]) ** 0.5)
 

@@ -21,7 +21,7 @@ def subtracts_the_mean(x, gain, eps=1e-6):
     return F.layer_norm(x, x.shape[-1:], gain, eps=eps)
 
 
-@wrong(RMS, "RMSNorm knows no mean")
+@wrong(RMS, "RMSNorm subtracts no mean")
 def divides_by_std(x, gain, eps=1e-6):
     variance = x.var(dim=-1, correction=0, keepdim=True)
     return x / torch.sqrt(variance + eps) * gain
@@ -37,7 +37,7 @@ def divides_by_length(x, gain, eps=1e-6):
     return F.normalize(x, dim=-1) * gain
 
 
-@wrong(RMS, "Its root is missing")
+@wrong(RMS, "The square root is missing")
 def no_root(x, gain, eps=1e-6):
     return gain * x / ((x**2).mean(-1, keepdim=True) + eps)
 
@@ -79,17 +79,17 @@ def loses_the_axis(x, gain, eps=1e-6):
     return x / (x.square().mean(dim=-1) + eps).sqrt() * gain
 
 
-@wrong(RMS, "gain is not used")
+@wrong(RMS, "the scale (`weight`) is not used")
 def forgets_the_gain(x, gain, eps=1e-6):
     return F.rms_norm(x, x.shape[-1:], eps=eps)
 
 
-@wrong(RMS, "the gain is added")
+@wrong(RMS, "the scale (`weight`) is added")
 def adds_the_gain(x, gain, eps=1e-6):
     return F.rms_norm(x, x.shape[-1:], eps=eps) + gain
 
 
-@wrong(RMS, "inside the root")
+@wrong(RMS, "inside the square root")
 def eps_outside(x, gain, eps=1e-6):
     return x / (x.square().mean(-1, keepdim=True).sqrt() + eps) * gain
 
@@ -297,7 +297,7 @@ class CutBySize(Separate):
         return torch.stack(x.split(self.num_heads, dim=-1), dim=1)
 
 
-@wrong(SEPARATE, "divided by D_h and not by its root")
+@wrong(SEPARATE, "divided by D_h and not by its square root")
 class DividedBySize(Separate):
     def attend(self, q, k, v):
         return F.scaled_dot_product_attention(q, k, v, scale=1 / q.shape[-1])
@@ -367,7 +367,7 @@ class LoadsCopies(Separate):
         return self
 
 
-@wrong(SEPARATE, "same memory")
+@wrong(SEPARATE, "share memory")
 class Views(Separate):
     def load(self, attention):
         layers = (self.query, self.key, self.value)
@@ -377,20 +377,20 @@ class Views(Separate):
         self.out_proj.load_state_dict(attention.out_proj.state_dict())
 
 
-@wrong(SEPARATE, "same memory")
+@wrong(SEPARATE, "share memory")
 class OutputShared(Separate):
     def load(self, attention):
         super().load(attention)
         self.out_proj = attention.out_proj
 
 
-@wrong(SEPARATE, "autograd watches")
+@wrong(SEPARATE, "autograd tracks")
 class WithGradient(Separate):
     def load(self, attention):
         self.query.weight.copy_(attention.qkv.weight.chunk(3)[0])
 
 
-@wrong(SEPARATE, "would not learn")
+@wrong(SEPARATE, "would not be trained")
 class Frozen(Separate):
     def load(self, attention):
         super().load(attention)
@@ -509,7 +509,7 @@ def cut_by_reshape(query, key, value, num_heads):
     return F.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2)
 
 
-@wrong(MENDED, "numbers of another axis")
+@wrong(MENDED, "values of another axis")
 def turned_and_cut(query, key, value, num_heads):
     B, N, D = query.shape
     parts = [x.mT.reshape(B, num_heads, N, -1) for x in (query, key, value)]
@@ -545,7 +545,7 @@ def split_by_heads(query, key, value, num_heads):
     return torch.cat(heads, dim=-1)
 
 
-@wrong(MENDED, "divided by D_h and not by its root")
+@wrong(MENDED, "divided by D_h and not by its square root")
 def divided_by_size(query, key, value, num_heads):
     q, k, v = (cut(x, num_heads) for x in (query, key, value))
     heads = F.scaled_dot_product_attention(q, k, v, scale=1 / q.shape[-1])
@@ -708,7 +708,7 @@ def only_maps(attention, tokens):
     return {"mean": weights.mean(1), "max": weights.amax(1)}
 
 
-@wrong(SUMS, "largest number in a row of the mean")
+@wrong(SUMS, "largest value in a row of the mean")
 def largest_share(attention, tokens):
     weights = recorded(attention, tokens).mean(1)
     return {"mean": weights.sum(-1), "max": weights.amax(-1)}
@@ -720,7 +720,7 @@ def not_averaged(attention, tokens):
     return {"mean": weights.sum(1).sum(-1), "max": weights.amax(1).sum(-1)}
 
 
-@wrong(SUMS, "first picture")
+@wrong(SUMS, "first image")
 def first_picture(attention, tokens):
     weights = recorded(attention, tokens)[0]
     return {"mean": weights.mean(0).sum(-1), "max": weights.amax(0).sum(-1)}

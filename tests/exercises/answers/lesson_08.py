@@ -93,7 +93,7 @@ def still_dense(block):
     return nn.Sequential(block.mlp[0], nn.GELU(), block.mlp[3])
 
 
-@wrong(WINDOWS, "a window is 3 tokens wide")
+@wrong(WINDOWS, "the kernel is 3 tokens wide")
 def wide(block):
     first, second = window_of(block.mlp[0], 3), window_of(block.mlp[3], 3)
     return nn.Sequential(first, nn.GELU(), second)
@@ -156,7 +156,7 @@ def no_module(block):
     nn.Sequential(*windows_of(block))
 
 
-@wrong(WINDOWS, "same memory")
+@wrong(WINDOWS, "share memory")
 def shared(block):
     first, second = windows_of(block)
     first.weight.data = block.mlp[0].weight.data[..., None]
@@ -355,7 +355,7 @@ class NotGated(Gated):
         return F.gelu(gate)
 
 
-@wrong(GATED, "leads from M back to D")
+@wrong(GATED, "maps from M back to D")
 class NoWayBack(Gated):
     def forward(self, tokens):
         return self.combine(self.gate(tokens), self.value(tokens))
@@ -421,14 +421,14 @@ class Raised(Gated):
         return -(-mlp_size * (2 * embedding_dim + 1) // (3 * embedding_dim + 2))
 
 
-@wrong(GATED, "With them the share is not exactly")
+@wrong(GATED, "With them M is not exactly")
 class TwoThirds(Gated):
     @staticmethod
     def nearest_size(embedding_dim, mlp_size):
         return round(mlp_size * 2 / 3)
 
 
-@wrong(GATED, "leaves out the biases, and cuts off")
+@wrong(GATED, "leaves out the biases, and truncates")
 class TwoThirdsFloored(Gated):
     @staticmethod
     def nearest_size(embedding_dim, mlp_size):
@@ -518,31 +518,31 @@ class Mended(nn.Module):
         return self.drop(self.narrow(self.drop(F.gelu(self.widen(tokens)))))
 
 
-@wrong(MENDED, "asked twice")
+@wrong(MENDED, "called twice in evaluation")
 class StillBuggy(Mended):
     def drop(self, x):
         return F.dropout(x, self.p)
 
 
-@wrong(MENDED, "asked twice")
+@wrong(MENDED, "called twice in evaluation")
 class HalfMended(Mended):
     def forward(self, tokens):
         return F.dropout(self.narrow(self.drop(F.gelu(self.widen(tokens)))), self.p)
 
 
-@wrong(MENDED, "asked twice")
+@wrong(MENDED, "called twice in evaluation")
 class AsksForGradient(Mended):
     def drop(self, x):
         return F.dropout(x, self.p, torch.is_grad_enabled())
 
 
-@wrong(MENDED, "asked twice")
+@wrong(MENDED, "called twice in evaluation")
 class NewModuleEachTime(Mended):
     def drop(self, x):
         return nn.Dropout(self.p)(x)
 
 
-@wrong(MENDED, "asked twice")
+@wrong(MENDED, "called twice in evaluation")
 class TheWrongWayRound(Mended):
     def drop(self, x):
         return F.dropout(x, self.p, not self.training)
@@ -599,7 +599,7 @@ class ScaledInEvaluation(Mended):
         return x * (1 - self.p)
 
 
-@wrong(MENDED, "numbers that are *kept*")
+@wrong(MENDED, "values being *kept*")
 class ShareKept(Mended):
     def drop(self, x):
         return F.dropout(x, 1 - self.p, self.training) if self.p else x
@@ -658,7 +658,7 @@ class WholeChannels(Mended):
         return x * F.dropout(torch.ones_like(x[:, :1]), self.p)
 
 
-@wrong(MENDED, "the same numbers are dropped each time")
+@wrong(MENDED, "the same values are dropped each time")
 class SameEachTime(Mended):
     def drop(self, x):
         generator = torch.Generator().manual_seed(x.shape[-1])
@@ -732,12 +732,12 @@ def count(layer, inputs):
     return int((before_relu(layer, inputs) <= 0).all(dim=0).sum())
 
 
-@wrong(DEAD, "units that live")
+@wrong(DEAD, "units that are active")
 def alive(layer, inputs):
     return (before_relu(layer, inputs) > 0).any(dim=0).float().mean().item()
 
 
-@wrong(DEAD, "in percent")
+@wrong(DEAD, "in per cent")
 def percent(layer, inputs):
     return 100 * (before_relu(layer, inputs) <= 0).all(dim=0).float().mean().item()
 
@@ -747,12 +747,12 @@ def all_zeros(layer, inputs):
     return (F.relu(layer(inputs)) == 0).float().mean().item()
 
 
-@wrong(DEAD, "silent for *one* input")
+@wrong(DEAD, "zero for *one* input")
 def silent_once(layer, inputs):
     return (before_relu(layer, inputs) <= 0).any(dim=0).float().mean().item()
 
 
-@wrong(DEAD, "share of *inputs*")
+@wrong(DEAD, "fraction of *inputs*")
 def silent_inputs(layer, inputs):
     return (before_relu(layer, inputs) <= 0).all(dim=1).float().mean().item()
 
@@ -773,12 +773,12 @@ def by_mean(layer, inputs):
     return (before_relu(layer, inputs).mean(dim=0) <= 0).float().mean().item()
 
 
-@wrong(DEAD, "only the first was looked through")
+@wrong(DEAD, "only the first was reduced")
 def first_axis(layer, inputs):
     return (layer(inputs) <= 0).all(dim=0).float().mean().item()
 
 
-@wrong(DEAD, "only one was looked through")
+@wrong(DEAD, "only one was reduced")
 def last_axis(layer, inputs):
     return (layer(inputs) <= 0).all(dim=-2).float().mean().item()
 
@@ -788,12 +788,12 @@ def of_five(layer, inputs):
     return int((before_relu(layer, inputs) <= 0).all(dim=0).sum()) / 5
 
 
-@wrong(DEAD, "the values are not")
+@wrong(DEAD, "the shape is right, the values are not")
 def always_alive(layer, inputs):
     return (before_relu(layer, inputs) > 0).all(dim=0).float().mean().item()
 
 
-@wrong(DEAD, "the values are not")
+@wrong(DEAD, "the shape is right, the values are not")
 def by_the_bias(layer, inputs):
     return (layer.bias <= 0).float().mean().item()
 

@@ -34,7 +34,7 @@ class PostNorm(Wrapper):
         return self.layer_norm(z + self.fn(z))
 
 
-@wrong(RESIDUAL, "replaces the tokens")
+@wrong(RESIDUAL, "the skip connection is missing")
 class NoSum(Wrapper):
     def forward(self, z):
         return self.fn(self.layer_norm(z))
@@ -46,14 +46,14 @@ class NoNorm(Wrapper):
         return z + self.fn(z)
 
 
-@wrong(RESIDUAL, "both roads")
+@wrong(RESIDUAL, "the skip connection is normalised")
 class Slipped(Wrapper):
     def forward(self, z):
         z = self.layer_norm(z)
         return z + self.fn(z)
 
 
-@wrong(RESIDUAL, "stands behind `fn`")
+@wrong(RESIDUAL, "comes after `fn`")
 class NormBehind(Wrapper):
     def forward(self, z):
         return z + self.layer_norm(self.fn(z))
@@ -119,7 +119,7 @@ class Product(Wrapper):
         return z * self.fn(self.layer_norm(z))
 
 
-@wrong(RESIDUAL, "missing")
+@wrong(RESIDUAL, "`return` missing")
 class NoReturn(Wrapper):
     def forward(self, z):
         z + self.fn(self.layer_norm(z))
@@ -182,7 +182,7 @@ class ScaledSum(Scaled):
         return self.gamma_mlp * (tokens + self.mlp_block(tokens))
 
 
-@wrong(SCALE, "scales the main road")
+@wrong(SCALE, "scales the skip connection")
 class ScaledRoad(Scaled):
     def forward(self, tokens):
         tokens = self.gamma_msa * tokens + self.msa_block(tokens)
@@ -266,14 +266,14 @@ class Unscaled(Scaled):
         return tokens + self.mlp_block(tokens)
 
 
-@wrong(SCALE, "one γ serves both")
+@wrong(SCALE, "both branches share one γ")
 class OneFactor(Scaled):
     def __init__(self, *sizes, **more):
         super().__init__(*sizes, **more)
         self.gamma_mlp = self.gamma_msa
 
 
-@wrong(SCALE, "the same memory")
+@wrong(SCALE, "share memory")
 class OneMemory(Scaled):
     def __init__(self, embedding_dim, num_heads, mlp_size, start=0.1):
         super().__init__(embedding_dim, num_heads, mlp_size)
@@ -281,7 +281,7 @@ class OneMemory(Scaled):
         self.gamma_msa, self.gamma_mlp = nn.Parameter(gamma), nn.Parameter(gamma)
 
 
-@wrong(SCALE, "one number for the whole token")
+@wrong(SCALE, "one value for the whole token")
 class OneNumber(Scaled):
     def __init__(self, embedding_dim, num_heads, mlp_size, start=0.1):
         super().__init__(embedding_dim, num_heads, mlp_size)
@@ -297,7 +297,7 @@ class MoreAxes(Scaled):
         self.gamma_mlp = nn.Parameter(torch.full((1, 1, embedding_dim), start))
 
 
-@wrong(SCALE, "must start at `start`")
+@wrong(SCALE, "must be initialised to `start`")
 class AlwaysATenth(Scaled):
     def __init__(self, embedding_dim, num_heads, mlp_size, start=0.1):
         super().__init__(embedding_dim, num_heads, mlp_size, start=0.1)
@@ -426,7 +426,7 @@ def old_dropout(branch, rate, training):
     return branch * one_a_picture(branch, rate)
 
 
-@wrong(DROP, "same fate")
+@wrong(DROP, "dropped together")
 def one_a_batch(branch, rate, training):
     if not training:
         return branch
@@ -452,7 +452,7 @@ def divided_by_rate(branch, rate, training):
     return branch * one_a_picture(branch, rate) / rate
 
 
-@wrong(DROP, "keeps that share")
+@wrong(DROP, "keeps it with that probability")
 def keeps_the_rate(branch, rate, training):
     if not training:
         return branch
@@ -476,7 +476,7 @@ def one_axis(branch, rate, training):
     return branch * (torch.rand(branch.shape[0]) >= rate) / (1 - rate)
 
 
-@wrong(DROP, "same pictures")
+@wrong(DROP, "same images")
 def seeded(branch, rate, training):
     generator = torch.Generator().manual_seed(42)
     if not training:
@@ -616,7 +616,7 @@ def wrong_count(blocks, tokens):
     )
 
 
-@wrong(ALIKE, "different pictures")
+@wrong(ALIKE, "different images")
 def across_pictures(blocks, tokens):
     def measure(z):
         z = z.flatten(0, 1)[None]
@@ -655,7 +655,7 @@ def absolute(blocks, tokens):
     )
 
 
-@wrong(ALIKE, "first picture")
+@wrong(ALIKE, "first image")
 def first_picture(blocks, tokens):
     return after_each(blocks, tokens, lambda z: table_of(z)[0][others_of(z)].mean())
 
@@ -686,7 +686,7 @@ def one_too_early(blocks, tokens):
     return found
 
 
-@wrong(ALIKE, "one number more")
+@wrong(ALIKE, "one value more")
 def one_too_many(blocks, tokens):
     first = table_of(tokens)[:, others_of(tokens)].mean().item()
     return [first, *by_mask(blocks, tokens)]

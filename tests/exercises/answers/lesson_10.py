@@ -230,7 +230,7 @@ class LastNormOutside(BuiltIn):
         return self.layer_norm(tokens[:, 0])
 
 
-@wrong(BUILT, "all tokens of the first picture")
+@wrong(BUILT, "all tokens of the first image")
 class FirstPicture(BuiltIn):
     def read(self, tokens):
         return tokens[0]
@@ -248,7 +248,7 @@ class MeanOfTokens(BuiltIn):
         return tokens.mean(dim=1)
 
 
-@wrong(BUILT, "one answer for each token")
+@wrong(BUILT, "one output for each token")
 class AllTokens(BuiltIn):
     def read(self, tokens):
         return tokens
@@ -367,7 +367,7 @@ class StillBuggy(Head):
         return z[0]
 
 
-@wrong(HEAD, "answer of the first one")
+@wrong(HEAD, "logits of the first one")
 class FirstForAll(Head):
     def read(self, z):
         return z[0, 0].expand(len(z), -1)
@@ -403,7 +403,7 @@ class Sliced(Head):
         return z[:, :1]
 
 
-@wrong(HEAD, "first of the D numbers")
+@wrong(HEAD, "first of the D features")
 class FirstNumber(Head):
     def read(self, z):
         return z[..., 0]

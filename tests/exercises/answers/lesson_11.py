@@ -614,7 +614,7 @@ def best_test(results):
     return best + 1, results["test_acc"][best]
 
 
-@wrong(REPORT, "accuracy on validation pictures")
+@wrong(REPORT, "the accuracy is that on validation images")
 def reports_validation(results):
     best = max(range(len(results["val_acc"])), key=results["val_acc"].__getitem__)
     return best + 1, results["val_acc"][best]
@@ -659,7 +659,7 @@ def by_loss(results):
     return best + 1, results["test_acc"][best]
 
 
-@wrong(REPORT, "on the training pictures")
+@wrong(REPORT, "on the training images")
 def by_training(results):
     best = results["train_acc"].index(max(results["train_acc"]))
     return best + 1, results["test_acc"][best]
@@ -761,7 +761,7 @@ def upside_down(train, test, threshold):
     return below(torch.minimum(straight, distances(train, test.flip(2))[0]), threshold)
 
 
-@wrong(NEAR, "you turn pictures")
+@wrong(NEAR, "you turn images")
 def turned(train, test, threshold):
     straight, other = distances(train, test)[0], distances(train, test.flip(2))[1]
     return below(torch.minimum(straight, other), threshold)
@@ -812,7 +812,7 @@ def bilinear(train, test, threshold):
     return below(torch.minimum(*distances(train, test, few)), threshold)
 
 
-@wrong(NEAR, "average the roots")
+@wrong(NEAR, "average these")
 def root_of_each_channel(train, test, threshold):
     a, b = F.adaptive_avg_pool2d(train, 8), F.adaptive_avg_pool2d(test, 8)
     gaps = [(a[:, None] - x[None]).flatten(3) for x in (b, b.flip(-1))]
@@ -854,7 +854,7 @@ def test_first(train, test, threshold):
     return below(torch.minimum(*distances(test, train)), threshold)
 
 
-@wrong(NEAR, "with the same number")
+@wrong(NEAR, "with the same index")
 def in_step(train, test, threshold):
     distance = torch.minimum(*distances(train, test)).diagonal()
     return [(int(i), int(i)) for i in (distance < threshold).nonzero()]
@@ -899,7 +899,7 @@ def fixed_threshold(train, test, threshold):
     return below(torch.minimum(*distances(train, test)), 0.05)
 
 
-@wrong(NEAR, "changes the pictures")
+@wrong(NEAR, "changes the images")
 def mirrors_in_place(train, test, threshold):
     found = below(torch.minimum(*distances(train, test)), threshold)
     test.copy_(test.flip(-1))

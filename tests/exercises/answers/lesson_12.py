@@ -24,7 +24,7 @@ from going_modular.transfer import load_weights, read_sizes
 from going_modular.vit import ViT
 
 FEATURES = "check_patch_features"
-PREPARE = "check_prepared_pictures"
+PREPARE = "check_prepared_images"
 SIZES = "check_accuracy_by_size"
 LARGER = "check_resolution"
 
@@ -58,7 +58,7 @@ def without_encoder(vit, images):
     return vit.layer_norm(vit.embedding(images))[:, 1:].mean(dim=1)
 
 
-@wrong(FEATURES, "stands in front")
+@wrong(FEATURES, "it is token 0")
 def leaves_out_the_last(vit, images):
     return vit.layer_norm(z_L(vit, images))[:, :-1].mean(dim=1)
 
@@ -73,7 +73,7 @@ def largest(vit, images):
     return vit.layer_norm(z_L(vit, images))[:, 1:].amax(dim=1)
 
 
-@wrong(FEATURES, "axis 1, so that D numbers remain")
+@wrong(FEATURES, "axis 1, so that D features remain")
 def over_the_numbers(vit, images):
     return vit.layer_norm(z_L(vit, images))[:, 1:].mean(dim=-1)
 
@@ -192,19 +192,19 @@ def batch(pictures, *settings):
     return torch.stack([transform(picture.convert("RGB")) for picture in pictures])
 
 
-@wrong(PREPARE, "still scaled with ImageNet's")
+@wrong(PREPARE, "still normalised with ImageNet's")
 def still_imagenet(model, pictures):
     settings = {**model.preprocessing, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
     transform = create_transform(**settings)
     return torch.stack([transform(picture.convert("RGB")) for picture in pictures])
 
 
-@wrong(PREPARE, "ImageNet's habits")
+@wrong(PREPARE, "normalisation are those of ImageNet")
 def unchanged(model, pictures):
     return batch(pictures, 64, IMAGENET_MEAN, IMAGENET_STD)
 
 
-@wrong(PREPARE, "squeezed in whole")
+@wrong(PREPARE, "resized without a crop")
 def without_crop(model, pictures):
     own = model.preprocessing
     return batch(pictures, own["img_size"], own.get("mean"), own.get("std"))
@@ -216,7 +216,7 @@ def without_colours(model, pictures):
     return batch(pictures, own["img_size"], None, None, own.get("crop_pct", 1.0))
 
 
-@wrong(PREPARE, "every picture gets 64 x 64")
+@wrong(PREPARE, "every image gets 64 x 64")
 def always_64(model, pictures):
     transform = create_transform(**{**model.preprocessing, "img_size": 64})
     return torch.stack([transform(picture.convert("RGB")) for picture in pictures])
@@ -233,14 +233,14 @@ def for_the_checkpoint(model, pictures):
     return batch(pictures, 64, HALF, HALF, 0.8)
 
 
-@wrong(PREPARE, "only the first picture")
+@wrong(PREPARE, "only the first image")
 def first_picture(model, pictures):
     transform = create_transform(**model.preprocessing)
     for picture in pictures:
         return transform(picture.convert("RGB"))[None]
 
 
-@wrong(PREPARE, "turn every picture")
+@wrong(PREPARE, "convert every image")
 def without_rgb(model, pictures):
     transform = create_transform(**model.preprocessing)
     return torch.stack([transform(picture) for picture in pictures])
@@ -265,14 +265,14 @@ def half_where_missing(model, pictures):
     return where_missing(HALF, HALF)(model, pictures)
 
 
-@wrong(PREPARE, "see-through has four")
+@wrong(PREPARE, "an alpha channel has four")
 def grey_ones_only(model, pictures):
     transform = create_transform(**model.preprocessing)
     pictures = [p.convert("RGB") if p.mode == "L" else p for p in pictures]
     return torch.stack([transform(p) for p in pictures])
 
 
-@wrong(PREPARE, "changes the list of pictures")
+@wrong(PREPARE, "changes the list of images")
 def in_the_list(model, pictures):
     transform = create_transform(**model.preprocessing)
     for i, picture in enumerate(pictures):
@@ -376,7 +376,7 @@ def drawn_anew(train, test, sizes, fit, seed=0):
     return found
 
 
-@wrong(SIZES, "other pictures each time")
+@wrong(SIZES, "other images each time")
 def without_seed(train, test, sizes, fit, seed=0):
     found, order = {}, torch.randperm(len(train[1]))
     for size in sizes:
@@ -415,7 +415,7 @@ def all_labels(train, test, sizes, fit, seed=0):
     return found
 
 
-@wrong(SIZES, "test pictures train the head")
+@wrong(SIZES, "trained on test images")
 def learns_the_test(train, test, sizes, fit, seed=0):
     found = {}
     features, labels = torch.cat([train[0], test[0]]), torch.cat([train[1], test[1]])
@@ -425,7 +425,7 @@ def learns_the_test(train, test, sizes, fit, seed=0):
     return found
 
 
-@wrong(SIZES, "without putting back")
+@wrong(SIZES, "without replacement")
 def with_replacement(train, test, sizes, fit, seed=0):
     generator, found, rows = random.Random(seed), {}, []
     members = [(train[1] == k).nonzero()[:, 0].tolist() for k in train[1].unique()]
@@ -441,7 +441,7 @@ def everything(train, test, sizes, fit, seed=0):
     return {size: accuracy(fit(*train), *test) for size in sizes}
 
 
-@wrong(SIZES, "trained on")
+@wrong(SIZES, "the head was trained on")
 def on_the_subset(train, test, sizes, fit, seed=0):
     found = {}
     for size in sizes:
@@ -451,7 +451,7 @@ def on_the_subset(train, test, sizes, fit, seed=0):
     return found
 
 
-@wrong(SIZES, "all the training pictures")
+@wrong(SIZES, "all the training images")
 def on_all_training(train, test, sizes, fit, seed=0):
     found = {}
     for size in sizes:
@@ -469,7 +469,7 @@ def per_cent(train, test, sizes, fit, seed=0):
     return found
 
 
-@wrong(SIZES, "a count of right answers")
+@wrong(SIZES, "a count of correct predictions")
 def a_count(train, test, sizes, fit, seed=0):
     found = {}
     for size in sizes:
@@ -610,7 +610,7 @@ def patches_in_a_row(model, img_size):
     return with_positions(model, img_size, change)
 
 
-@wrong(LARGER, "filled up with zeros")
+@wrong(LARGER, "padded with zeros")
 def padded(model, img_size):
     def change(weight, old, new):
         missing = 1 + new[0] * new[1] - weight.shape[1]

@@ -24,7 +24,7 @@ def most_sure(logits, k):
     return logits.softmax(dim=1).max(dim=1).values.topk(k).indices
 
 
-@wrong(LEAST, "runs over the pictures")
+@wrong(LEAST, "runs over the images")
 def over_pictures(logits, k):
     return logits.softmax(dim=0).max(dim=1).values.argsort(stable=True)[:k]
 
@@ -184,7 +184,7 @@ def transposed(weights, grid):
     return received.unflatten(1, grid[::-1]).transpose(1, 2)
 
 
-@wrong(RECEIVED, "over the pictures")
+@wrong(RECEIVED, "over the images")
 def one_for_all(weights, grid):
     received = weights.mean(dim=(0, 1, 2))[1:].unflatten(0, grid)
     return received.expand(len(weights), *grid)
@@ -273,7 +273,7 @@ def winner_of_the_first(model, images, patch_size):
     return by_patch(gradient.abs(), patch_size)
 
 
-@wrong(GRADIENT, "asked for class 0")
+@wrong(GRADIENT, "use class 0")
 def of_class_0(model, images, patch_size):
     return by_patch(asked(model, images, lambda y: y[:, 0].sum()).abs(), patch_size)
 
@@ -312,7 +312,7 @@ def norm_of_patches(model, images, patch_size):
     return norm / norm.sum(dim=(1, 2), keepdim=True)
 
 
-@wrong(GRADIENT, "multiplied with the picture")
+@wrong(GRADIENT, "multiplied with the image")
 def times_picture(model, images, patch_size):
     return by_patch((asked(model, images, winners) * images).abs(), patch_size)
 
@@ -336,7 +336,7 @@ def scaled_by_largest(model, images, patch_size):
     return maps / maps.amax(dim=(1, 2), keepdim=True)
 
 
-@wrong(GRADIENT, "cut memory, not the picture")
+@wrong(GRADIENT, "cut memory, not the image")
 def cut_by_view(model, images, patch_size):
     size = asked(model, images, winners).abs().sum(dim=1)
     rows, columns = (side // patch_size for side in size.shape[1:])
@@ -576,7 +576,7 @@ def over_the_batch(model, images, maps, count, generator):
     return measured(usual, of)(model, images, maps, count, generator)
 
 
-@wrong(REMOVAL, "first picture's map")
+@wrong(REMOVAL, "first image's map")
 def first_map(model, images, maps, count, generator):
     def orders(maps, generator):
         return downwards(maps)[:1].expand(len(maps), -1), by_chance(maps, generator)
@@ -591,13 +591,13 @@ def only_one(model, images, maps, count, generator):
     return {"highest": value, "random": value}
 
 
-@wrong(REMOVAL, "the others taken away")
+@wrong(REMOVAL, "the others removed")
 def keeps_the_highest(model, images, maps, count, generator):
     value = fall(model, images, maps, downwards(maps)[:, count:])
     return {"highest": value, "random": value}
 
 
-@wrong(REMOVAL, "draw for each picture anew")
+@wrong(REMOVAL, "draw for each image anew")
 def the_same_for_all(model, images, maps, count, generator):
     def orders(maps, generator):
         order = torch.randperm(maps[0].numel(), generator=generator)
@@ -694,7 +694,7 @@ def a_pair(model, images, maps, count, generator):
     return found["highest"], found["random"]
 
 
-@wrong(REMOVAL, "the mean over the pictures")
+@wrong(REMOVAL, "the mean over the images")
 def one_each(model, images, maps, count, generator):
     before = shares_of(model, images)
     after = shares_of(model, gone(images, downwards(maps)[:, :count], maps.shape[1:]))

@@ -13,7 +13,7 @@ from answers import right, wrong
 SCRIPT = "check_vit_script"
 STOP = "check_early_stop"
 GRADIENT = "check_accumulated_gradient"
-VIEWS = "check_views_of_pictures"
+VIEWS = "check_image_views"
 
 GOOD = '''
 """A small ViT, and how many parameters it has."""
@@ -108,7 +108,7 @@ writes(
     "nothing_imported",
     ("from going_modular.vit import create_vit", ""),
 )
-writes("no Python", "half_a_line", ("def main():", "def main("))
+writes("not valid Python", "half_a_line", ("def main():", "def main("))
 writes("no function `create_model`", "other_name", ("create_model", "make_model"))
 writes(
     "the same object each time",
@@ -144,7 +144,7 @@ writes(
         "{3: 2710659, 5: 2711045}.get(model.head.out_features)",
     ),
 )
-writes("says nothing", "guard_without_call", ("    main()\n", "    main\n"))
+writes("prints nothing", "guard_without_call", ("    main()\n", "    main\n"))
 writes("for 3 classes", "other_default", ("default=3", "default=1000"))
 writes(
     "Does the option reach `create_model`",
@@ -343,7 +343,7 @@ class ForgetsWhenSaved(Stop):
         return state
 
 
-@wrong(STOP, "In all it says")
+@wrong(STOP, "In all it returns")
 class NoneOfTheLast(Stop):
     def __init__(self, patience):
         super().__init__(patience)
@@ -806,7 +806,7 @@ def counted(samplers, pictures, **other):
     together = [i for sampler in samplers for i in sampler]
     counts = [together.count(i) for i in range(pictures)]
     found = {
-        "shares": [len(list(sampler)) for sampler in samplers],
+        "per_process": [len(list(sampler)) for sampler in samplers],
         "repeated": sum(count > 1 for count in counts),
         "missing": counts.count(0),
     }
@@ -875,26 +875,26 @@ def any_repeated(samplers, pictures):
     )
 
 
-@wrong(VIEWS, "different pictures each")
+@wrong(VIEWS, "different images each")
 def different_shares(samplers, pictures):
-    return counted(samplers, pictures, shares=[len(set(s)) for s in samplers])
+    return counted(samplers, pictures, per_process=[len(set(s)) for s in samplers])
 
 
 @wrong(VIEWS, "is one number")
 def total_share(samplers, pictures):
     views = sum(len(list(sampler)) for sampler in samplers)
-    return counted(samplers, pictures, shares=views)
+    return counted(samplers, pictures, per_process=views)
 
 
 @wrong(VIEWS, "holds the indices")
 def the_indices(samplers, pictures):
-    return counted(samplers, pictures, shares=[list(s) for s in samplers])
+    return counted(samplers, pictures, per_process=[list(s) for s in samplers])
 
 
 @wrong(VIEWS, "holds fractions")
 def fractions(samplers, pictures):
     shares = [len(list(sampler)) for sampler in samplers]
-    return counted(samplers, pictures, shares=[n / sum(shares) for n in shares])
+    return counted(samplers, pictures, per_process=[n / sum(shares) for n in shares])
 
 
 @wrong(VIEWS, "are swapped")
@@ -947,7 +947,7 @@ def by_bincount(samplers, pictures):
     return {
         "missing": (counts == 0).sum(),
         "repeated": (counts > 1).sum().item(),
-        "shares": tuple(map(len, lists)),
+        "per_process": tuple(map(len, lists)),
     }
 
 
@@ -959,4 +959,8 @@ def by_sets(samplers, pictures):
         shares.append(len(indices))
         for i in indices:
             (again if i in once else once).add(i)
-    return {"shares": shares, "repeated": len(again), "missing": pictures - len(once)}
+    return {
+        "per_process": shares,
+        "repeated": len(again),
+        "missing": pictures - len(once),
+    }

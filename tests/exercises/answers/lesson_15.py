@@ -38,7 +38,7 @@ class GivesTokens(Around):
         return self.vit.encoder(self.vit.embedding(images))
 
 
-@wrong(CHECK, "images beside it")
+@wrong(CHECK, "other images of the batch")
 class AttentionOverTheBatch(Around):
     def __init__(self, num_classes):
         super().__init__(num_classes)
@@ -46,7 +46,7 @@ class AttentionOverTheBatch(Around):
         self.vit.encoder.append(layer)
 
 
-@wrong(CHECK, "images beside it")
+@wrong(CHECK, "other images of the batch")
 class Centred(Around):
     def forward(self, images):
         return self.vit(images - images.mean(dim=0))
@@ -71,7 +71,7 @@ class ScalesInPlace(Around):
         return self.vit(images.mul_(0.5))
 
 
-@wrong(CHECK, "does not see the patches")
+@wrong(CHECK, "does not depend on the patches")
 class ReadsAFreshToken(Around):
     def forward(self, images):
         token = self.vit.embedding.class_token.weight.expand(len(images), -1, -1)
