@@ -145,13 +145,16 @@ def main() -> int:
     """Runs the lessons that were named, or all, and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "lessons", nargs="*", help="parts of names, such as 04; all if none"
+        "lessons", nargs="*", help="parts of their names, such as 04 (default: all)"
     )
     parser.add_argument(
-        "--build", type=Path, default=ROOT / "build", help="output folder"
+        "--build",
+        type=Path,
+        default=ROOT / "build",
+        help="output folder (default: build)",
     )
     parser.add_argument(
-        "--timeout", type=int, default=600, help="seconds a cell may take"
+        "--timeout", type=int, default=600, help="seconds per cell (default: 600)"
     )
     arguments = parser.parse_args()
     wanted = arguments.lessons or [""]
