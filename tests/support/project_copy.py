@@ -34,7 +34,7 @@ def passes(copy, *arguments):
 
 
 def run_in_this_process(copy, *arguments):
-    """Returns pytest's exit code in the copy, and what it printed.
+    """Returns pytest's exit code in the copy, a test that failed, what was printed.
 
     For a process of its own that does so many times: it loads torch once, and only
     the project's modules anew.
@@ -49,11 +49,17 @@ def run_in_this_process(copy, *arguments):
     phases = [Phase.explicit, Phase.generate]
     settings.register_profile("first failure", phases=phases, derandomize=True)
     settings.load_profile("first failure")
-    output = io.StringIO()
+    output, failed = io.StringIO(), [""]
+
+    class Failures:
+        def pytest_runtest_logreport(self, report):
+            failed.extend([report.nodeid] if report.failed else [])
+
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-        code = pytest.main(["-q", f"--rootdir={copy}", *arguments])
+        words = ["-q", f"--rootdir={copy}", *arguments]
+        code = pytest.main(words, plugins=[Failures()])
     assert Path(sys.modules["going_modular"].__file__).is_relative_to(copy)
-    return int(code), output.getvalue()
+    return int(code), failed[-1], output.getvalue()
 
 
 def change(path, old, new):
