@@ -40,9 +40,10 @@ class MLPBlock(nn.Module):
             nn.Linear(mlp_size, embedding_dim),
             nn.Dropout(dropout),
         )
-        for layer in (self.mlp[0], self.mlp[3]):  # as in the official code
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.normal_(layer.bias, std=1e-6)
+        for layer in self.mlp:
+            if isinstance(layer, nn.Linear):  # as in the official code
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.normal_(layer.bias, std=1e-6)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         dim = self.mlp[0].in_features

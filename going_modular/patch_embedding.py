@@ -43,7 +43,7 @@ class PatchEmbedding(nn.Module):
         )
         fan_in = in_channels * patch_size**2
         nn.init.trunc_normal_(self.patcher.weight, std=fan_in**-0.5)
-        nn.init.zeros_(self.patcher.bias)
+        nn.init.zeros_(self.patcher.get_parameter("bias"))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if images.ndim != 4 or images.shape[1] != self.in_channels:
@@ -56,6 +56,7 @@ class PatchEmbedding(nn.Module):
                 f"images must be floating point, got {images.dtype}; "
                 "scale 0 … 255 to 0 … 1 first"
             )
-        grid_size(*images.shape[2:], self.patch_size)  # raises if the sides do not fit
+        height, width = images.shape[2:]
+        grid_size(height, width, self.patch_size)  # raises if the sides do not fit
         maps = self.patcher(images)  # (batch, embedding_dim, rows, columns)
         return maps.flatten(2).transpose(1, 2)  # (batch, num_patches, embedding_dim)

@@ -48,7 +48,7 @@ def image_size(img_size: int | tuple[int, int]) -> tuple[int, int]:
         raise ValueError(
             f"img_size must be an int or (height, width), got {img_size!r}"
         )
-    return tuple(pair)
+    return pair[0], pair[1]
 
 
 def grid_size(height: int, width: int, patch_size: int) -> tuple[int, int]:

@@ -82,7 +82,7 @@ class PositionEmbedding(nn.Module):
             )
         if kind not in POSITION_KINDS:
             raise ValueError(f"kind must be one of {POSITION_KINDS}, got {kind!r}")
-        self.grid, self.kind = tuple(grid), kind
+        self.grid, self.kind = (grid[0], grid[1]), kind
         self.token_shape = (num_prefix_tokens + grid[0] * grid[1], embedding_dim)
         if kind == "learned":
             weight = torch.empty(1, *self.token_shape)

@@ -36,7 +36,7 @@ def read_image(source: str | Path | Image.Image) -> Image.Image:
     if not str(source).startswith(("http://", "https://")):
         return load_image(source)
     try:
-        response = requests.get(source, timeout=TIMEOUT)
+        response = requests.get(str(source), timeout=TIMEOUT)
         response.raise_for_status()
     except requests.RequestException as error:
         raise ValueError(f"{source} cannot be fetched: {error}") from error
@@ -57,11 +57,12 @@ def transform_of(model: nn.Module, image_size: tuple[int, int]) -> v2.Compose:
         model: any classifier of images.
         image_size: (height, width), for models without `preprocessing`.
     """
-    if hasattr(model, "preprocessing"):
-        return create_transform(**model.preprocessing)
+    preprocessing = getattr(model, "preprocessing", None)
+    if preprocessing is not None:
+        return create_transform(**preprocessing)
     if type(model).__module__.startswith("torchvision."):
-        return create_transform(tuple(image_size), IMAGENET_MEAN, IMAGENET_STD)
-    return create_transform(tuple(image_size))
+        return create_transform(image_size, IMAGENET_MEAN, IMAGENET_STD)
+    return create_transform(image_size)
 
 
 def predict(
@@ -131,8 +132,8 @@ def top_k(
         raise ValueError(f"k must be between 1 and {len(class_names)}, got {k}")
     values, indices = probabilities.topk(k, dim=1)  # (num_images, k) each
     return [
-        [(class_names[i], probability) for i, probability in zip(*pair, strict=True)]
-        for pair in zip(indices.tolist(), values.tolist(), strict=True)
+        [(class_names[int(i)], value) for i, value in zip(places, row, strict=True)]
+        for places, row in zip(indices.tolist(), values.tolist(), strict=True)
     ]
 
 

@@ -31,7 +31,8 @@ def shuffle_patches(
             f"order must hold each of 0 … {patches.shape[1] - 1} once, "
             f"got {len(order)} indices"
         )
-    return unpatchify(patches[:, order], patch_size, tuple(images.shape[-2:]))
+    height, width = images.shape[-2:]
+    return unpatchify(patches[:, order], patch_size, (height, width))
 
 
 class ResidualBlock(nn.Module):

@@ -68,7 +68,7 @@ def draw_food(food: str, seed: int, size: int = 224) -> np.ndarray:
     rng = np.random.default_rng([1, tuple(DISHES).index(food), seed])
     zoom, middle = float(np.exp(rng.uniform(-0.42, 0.58))), rng.uniform(-0.36, 0.36, 2)
     canvas = Canvas(size, rng.uniform(0, 0.85), zoom, middle)
-    things = place_clutter(canvas, rng, rng.integers(2, 8), 0.95)
+    things = place_clutter(canvas, rng, int(rng.integers(2, 8)), 0.95)
     things.append((0.0, lambda: serve(canvas, rng, food, (0.0, 0.0), 0.85)))
     return photograph(canvas, rng, size, things)
 

@@ -38,7 +38,8 @@ def blurred(values: np.ndarray, radius: float) -> np.ndarray:
     kernel = (kernel / kernel.sum()).astype(np.float32)
     for _ in range(2):
         padded = np.pad(small, ((12, 12), (0, 0)), mode="edge")
-        small = sum(k * padded[i : i + len(small)] for i, k in enumerate(kernel)).T
+        rows = (k * padded[i : i + len(small)] for i, k in enumerate(kernel))
+        small = sum(rows, np.zeros_like(small)).T
     return np.asarray(Image.fromarray(small).resize((w, h), Image.Resampling.BILINEAR))
 
 
@@ -50,7 +51,8 @@ def shade(canvas: Canvas, light, warm=(1.0, 0.97, 0.92), ambient=0.42) -> np.nda
     nx, ny = -across / steep, down / steep
     nz = 1 / np.sqrt(nx**2 + ny**2 + 1)
     half = light + np.array((0, -canvas.sin, canvas.cos))  # between light and camera
-    light, half = np.float32(light), np.float32(half / np.linalg.norm(half))
+    half = np.asarray(half / np.linalg.norm(half), np.float32)
+    light = np.asarray(light, np.float32)
     diffuse = np.maximum((nx * light[0] + ny * light[1] + light[2]) * nz, 0)
     shine = np.maximum((nx * half[0] + ny * half[1] + half[2]) * nz, 0)
     coarse = soft_shadow(np.ascontiguousarray(height[::2, ::2]), 2 * pixel, light)

@@ -31,7 +31,7 @@ def in_bowl(canvas: Canvas, rng: Rng, place, radius: float, level: float) -> Non
     )
     if rng.random() < 0.5:
         return salad(canvas, rng, place, 0.85 * size, level + 0.3 * size)
-    patch = canvas.patch(*place, rng.uniform(-pi, pi), size, 0.45 * size)
+    patch = canvas.patch(place, rng.uniform(-pi, pi), size, 0.45 * size)
     r, angle = np.hypot(patch.x, patch.y), np.arctan2(patch.y, patch.x)
     swirl = np.abs(r - 0.12 - 0.05 * angle) - 0.016
     patch.put(np.maximum(swirl, r - 0.5 * size), tint(rng, "f4ead2"), 0.004)
@@ -73,7 +73,7 @@ def eggs(canvas: Canvas, rng: Rng, place, radius: float, level: float) -> None:
     """Fried eggs and bacon."""
     for k in range(rng.integers(2, 4)):
         where = turned(place, 2.1 * k)(0.36 * radius, 0)
-        patch = canvas.patch(*where, 0, 0.4 * radius, level + 0.02)
+        patch = canvas.patch(where, 0, 0.4 * radius, level + 0.02)
         d = blob(patch.x, patch.y, 0.34 * radius, waves(rng, 0.07))
         bumps = patch.noise(rng, 0.5)
         crisp = step(-0.03, 0, d) * bumps
@@ -83,7 +83,7 @@ def eggs(canvas: Canvas, rng: Rng, place, radius: float, level: float) -> None:
         ball(canvas, rng, where, 0.14 * radius, tint(rng, "eda21e"), level)
     for k in range(2):
         where = turned(place, 0)(0, -0.5 * radius - 0.13 * k)
-        patch = canvas.patch(*where, 0.1, 0.5 * radius, level + 0.03)
+        patch = canvas.patch(where, 0.1, 0.5 * radius, level + 0.03)
         wave = 0.02 * np.sin(patch.x * 22)
         d = box(patch.x, patch.y + wave, 0.45 * radius, 0.055, 0.03)
         bands = np.sin((patch.y + wave) * 95 + 3 * patch.noise(rng, 0.8, 4))
@@ -96,7 +96,7 @@ def doughnuts(canvas: Canvas, rng: Rng, place, radius: float, level: float) -> N
     size = 0.3 * radius
     for k in range(rng.integers(2, 5)):
         where = turned(place, 1.6 * k)(0.42 * radius, 0)
-        patch = canvas.patch(*where, rng.uniform(-pi, pi), size, level + 0.08)
+        patch = canvas.patch(where, rng.uniform(-pi, pi), size, level + 0.08)
         d = np.abs(np.hypot(patch.x, patch.y) - 0.64 * size) - 0.36 * size
         ring = dome(d, 0.36 * size, 0.13)
         patch.put(d, tint(rng, "c08a4a"), ring, 0.2, base=level)

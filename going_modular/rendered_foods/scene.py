@@ -67,7 +67,7 @@ def as_colour(rgb) -> np.ndarray:
     return rgb[:, None, None] if rgb.ndim == 1 else rgb
 
 
-def mix(first, second, alpha: np.ndarray) -> np.ndarray:
+def mix(first, second, alpha: float | np.ndarray) -> np.ndarray:
     """Blend two colours, (3, 1, 1) or (3, h, w), by the alpha (h, w) of the second."""
     first = as_colour(first)
     return first + (as_colour(second) - first) * np.asarray(alpha, np.float32)
@@ -85,7 +85,9 @@ def circle(x: np.ndarray, y: np.ndarray, radius) -> np.ndarray:
     return np.hypot(x, y) - radius
 
 
-def box(x, y, half_width: float, half_height: float, corner: float = 0.0) -> np.ndarray:
+def box(
+    x, y, half_width: float | np.ndarray, half_height: float, corner: float = 0.0
+) -> np.ndarray:
     """Signed distance to a rectangle with rounded corners."""
     dx, dy = np.abs(x) - half_width + corner, np.abs(y) - half_height + corner
     outside = np.hypot(np.maximum(dx, 0), np.maximum(dy, 0))
@@ -134,7 +136,15 @@ class Patch:
         """The colours (3, h, w) in this window: a view, so that writing shows."""
         return self.canvas.albedo[(slice(None), *self.window)]
 
-    def put(self, distance, paint=None, height=0.0, gloss=None, base=None, edge=1.5):
+    def put(
+        self,
+        distance,
+        paint=None,
+        height: float | np.ndarray = 0.0,
+        gloss=None,
+        base=None,
+        edge=1.5,
+    ):
         """Stamp what lies inside `distance` < 0, with a soft edge of `edge` samples.
 
         Height is added to what is there, or, with `base`, replaces it by base + height.
@@ -156,7 +166,7 @@ class Patch:
         c, s = cos(self.turn), sin(self.turn)
         place = self.place[0] + x * c - y * s, self.place[1] + x * s + y * c
         lift = self.lift if lift is None else lift
-        return self.canvas.patch(*place, self.turn + turn, radius, lift)
+        return self.canvas.patch(place, self.turn + turn, radius, lift)
 
     def at(self, other: "Patch") -> tuple[np.ndarray, np.ndarray]:
         """The coordinates of this patch at the samples of `other`."""
@@ -190,9 +200,9 @@ class Canvas:
         self.height = np.zeros(shape, np.float32)
         self.gloss = np.zeros(shape, np.float32)
 
-    def patch(self, x=0.0, y=0.0, turn=0.0, radius=1.0, lift=0.0) -> Patch:
-        """The window that shows a disc of `radius` around (x, y) at height `lift`."""
-        x, y, lift = float(x), float(y), float(lift)  # a NumPy scalar would widen maps
+    def patch(self, place=(0.0, 0.0), turn=0.0, radius=1.0, lift=0.0) -> Patch:
+        """The window that shows a disc of `radius` at `place` (x, y), height `lift`."""
+        (x, y), lift = map(float, place), float(lift)  # NumPy scalars would widen maps
         dx, dy, dz = x - self.eye[0], y - self.eye[1], lift - self.eye[2]
         scale = FOCAL / (dy * self.sin - dz * self.cos) * self.samples / 2
         col = self.samples / 2 + dx * scale
@@ -216,7 +226,7 @@ class Canvas:
         """
         levels = 2 + int(top * self.sin / (5 * self.pixel))
         for z in np.linspace(bottom, top, levels):
-            patch = self.patch(*place, turn, radius, z)
+            patch = self.patch(place, turn, radius, z)
             dark = 0.45 + 0.45 * (z - bottom) / (top - bottom)
             patch.put(shape(patch), as_colour(side) * dark, base=z, gloss=0.1)
         return patch

@@ -93,7 +93,7 @@ def sticks(canvas: Canvas, rng: Rng, place, radius: float, level: float) -> None
         elif kind is asparagus:
             long, angle, high = 1.2 * radius, turn + rng.normal(0, 0.05), level
             where = spot(rng.normal(0, 0.02), (i - 2.5) * 0.05)
-        patch = canvas.patch(*where, angle, long, high + 0.025)
+        patch = canvas.patch(where, angle, long, high + 0.025)
         d, paint, relief, gloss = kind(patch, rng, long)
         tone = 0.8 + 0.3 * patch.noise(rng, 0.5, 4)
         patch.put(d, paint * tone, relief, gloss, base=high)
@@ -105,7 +105,7 @@ def cherry_tomato(canvas: Canvas, rng: Rng, place, level: float) -> None:
 
 
 def broccoli(canvas: Canvas, rng: Rng, place, level: float) -> None:
-    stem = canvas.patch(*place, rng.uniform(-pi, pi), 0.1, level + 0.03)
+    stem = canvas.patch(place, rng.uniform(-pi, pi), 0.1, level + 0.03)
     d = capsule(stem.x, stem.y, -0.11, 0.0, 0.03)
     stem.put(d, tint(rng, "a8c07a"), 0.04, base=level)
     for _ in range(9):
@@ -117,7 +117,7 @@ def broccoli(canvas: Canvas, rng: Rng, place, level: float) -> None:
 
 def potato(canvas: Canvas, rng: Rng, place, level: float) -> None:
     size = rng.uniform(0.07, 0.10)
-    patch = canvas.patch(*place, rng.uniform(-pi, pi), 1.6 * size, level + 0.04)
+    patch = canvas.patch(place, rng.uniform(-pi, pi), 1.6 * size, level + 0.04)
     d = blob(patch.x * 0.75, patch.y, size, waves(rng, 0.05))
     spots = patch.noise(rng, 0.6)
     crisp = 0.85 * step(0.45, 0.85, spots + 0.35 * step(-0.03, 0, d))
@@ -126,7 +126,7 @@ def potato(canvas: Canvas, rng: Rng, place, level: float) -> None:
 
 
 def carrot(canvas: Canvas, rng: Rng, place, level: float) -> None:
-    patch = canvas.patch(*place, rng.uniform(-pi, pi), 0.09, level + 0.03)
+    patch = canvas.patch(place, rng.uniform(-pi, pi), 0.09, level + 0.03)
     d = blob(patch.x * 0.75, patch.y, 0.06, waves(rng, 0.01))
     core = step(-0.03, -0.042, d + 0.006 * patch.noise(rng, 0.3))
     paint = mix(tint(rng, "df7a22"), tint(rng, "f0a03c"), core)

@@ -134,7 +134,7 @@ def draw_steak(canvas: Canvas, rng: Rng, place, radius: float, level: float) -> 
         where = spot(rng.uniform(-0.2, 0.2), 0.63 * radius * side)
         side_dish(canvas, rng, where, 0.36 * radius, level)
     if rng.random() < 0.35:  # a pool of juice under the meat
-        patch = canvas.patch(*place, turn, radius)
+        patch = canvas.patch(place, turn, radius)
         d = blob(patch.x, patch.y * 1.3, 0.72 * radius, waves(rng, 0.08))
         juice = tint(rng, pick(rng, "4a1d10", "6b3a1c", "7a2a1a"))
         deep = mix(patch.albedo, juice, step(0.0, -0.08, d) * 0.85)

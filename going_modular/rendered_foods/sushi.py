@@ -71,11 +71,11 @@ def nigiri(canvas: Canvas, rng: Rng, place, turn, level, scale, fish: str) -> No
     patch.put(d, white, 0.05 + dome(d, 0.06, 0.05) + relief, 0.25, base=level)
     high = level + 0.11
     for side in (-1, 1) if fish == "shrimp" else ():
-        tail = canvas.patch(*place, turn + 0.28 * side, 1.8 * long, high - 0.02)
+        tail = canvas.patch(place, turn + 0.28 * side, 1.8 * long, high - 0.02)
         fin = np.hypot((tail.x - 1.22 * long) / 0.06, tail.y / 0.024) - 1
         fin = fin * 0.024 * scale
         tail.put(fin, tint(rng, "d8492c"), dome(fin, 0.02, 0.03), 0.7, base=high - 0.03)
-    patch = canvas.patch(*place, turn, 1.7 * long, high)
+    patch = canvas.patch(place, turn, 1.7 * long, high)
     y = patch.y + rng.uniform(-0.5, 0.5) * (patch.x**2 - 0.015)
     taper = 1 if egg else 1 - 0.16 * step(0.3, 1.1, patch.x / long)
     d = box(patch.x, y, 1.14 * long, wide * taper, 0.02 if egg else 0.055 * scale)
@@ -189,7 +189,7 @@ def long_roll(canvas: Canvas, rng: Rng, place, turn, level, scale, count: int) -
         if cover == "rice":
             herbs(canvas, rng, where, 0.05, 14, ("2b2622", "d8b878"))
     if cover in ("eel", "avocado") and rng.random() < 0.7:
-        patch = canvas.patch(*place, turn, 0.1 * count, level + 0.15)
+        patch = canvas.patch(place, turn, 0.1 * count, level + 0.15)
         thread = np.abs(patch.y - 0.05 * np.sin(patch.x * 34)) - 0.009
         d = np.maximum(thread, np.abs(patch.x) - 0.09 * count * scale)
         patch.put(d, tint(rng, pick(rng, "2f150b", "f0dcc0")), 0.01, 1.0)
@@ -199,7 +199,7 @@ def ginger(canvas: Canvas, rng: Rng, place) -> None:
     """Thin folded petals of pickled ginger."""
     for _ in range(7):
         near = np.add(place, rng.normal(0, 0.035, 2))
-        patch = canvas.patch(*near, rng.uniform(-pi, pi), 0.07)
+        patch = canvas.patch(near, rng.uniform(-pi, pi), 0.07)
         d = blob(patch.x, patch.y, 0.055, waves(rng, 0.15))
         fold = np.sin(patch.x * 70 + 6 * patch.noise(rng, 0.4)) * 0.5 + 0.5
         paint = mix(tint(rng, "f3c7b4"), tint(rng, "e39a8a"), fold)
@@ -211,7 +211,7 @@ def with_sushi(canvas: Canvas, rng: Rng, kind: str, place, level: float) -> None
     if kind == "ginger":
         ginger(canvas, rng, place)
     elif kind == "wasabi":
-        patch = canvas.patch(*place, 0, 0.08, level + 0.02)
+        patch = canvas.patch(place, 0, 0.08, level + 0.02)
         d = blob(patch.x, patch.y, 0.065, waves(rng, 0.08))
         relief = dome(d, 0.06, 0.06) + 0.02 * patch.noise(rng, 0.2)
         patch.put(d, tint(rng, "9fb55a"), relief, 0.2, base=level)

@@ -114,7 +114,7 @@ def tiles(patch: Patch, rng: Rng):
 
 def draw_table(canvas: Canvas, rng: Rng) -> None:
     """Cover the whole canvas with planks, stone, marble, cloth or tiles."""
-    patch = canvas.patch(0, 0, rng.uniform(-pi, pi), 9.0)
+    patch = canvas.patch((0, 0), rng.uniform(-pi, pi), 9.0)
     table = pick(rng, planks, planks, stone, marble, cloth, cloth, tiles)
     patch.put(np.full_like(patch.x, -1), *table(patch, rng))
 

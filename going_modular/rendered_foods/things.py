@@ -25,7 +25,7 @@ from going_modular.rendered_foods.tables import pick
 def ball(canvas: Canvas, rng: Rng, place, radius, paint, level=0.0, gloss=1.0) -> Patch:
     """A ball that lies at height `level`: a tomato, a berry, an orange."""
     turn = rng.uniform(-pi, pi)
-    patch = canvas.patch(*place, turn, radius, level + 0.7 * radius)
+    patch = canvas.patch(place, turn, radius, level + 0.7 * radius)
     d = circle(patch.x, patch.y, radius)
     tone = 0.85 + 0.25 * patch.noise(rng, 6 * radius)
     patch.put(d, paint * tone, dome(d, radius, 1.6 * radius), gloss, level)
@@ -34,7 +34,7 @@ def ball(canvas: Canvas, rng: Rng, place, radius, paint, level=0.0, gloss=1.0) -
 
 def leaf(canvas: Canvas, rng: Rng, place, turn, length, green, level=None) -> None:
     """One leaf with a midrib and side veins, on what is there or at height `level`."""
-    patch = canvas.patch(*place, turn, length / 2, level or 0.0)
+    patch = canvas.patch(place, turn, length / 2, level or 0.0)
     x, y, wide = patch.x / length, patch.y / length, rng.uniform(0.2, 0.3)
     d = (np.abs(y) - wide * (1 - (2 * x) ** 2) * (1 - 0.5 * x)) * length * 0.8
     veins = step(0.75, 1.0, np.cos((x - 1.2 * np.abs(y)) * 55))
@@ -49,7 +49,7 @@ def citrus(canvas: Canvas, rng: Rng, place, radius: float) -> None:
     """A slice of lemon, lime or orange."""
     fruits = ("e8c22e", "f3e27c"), ("6f9a32", "cfdf8a"), ("e58a24", "f2b04e")
     rind, flesh = pick(rng, *fruits)
-    patch = canvas.patch(*place, rng.uniform(-pi, pi), radius, 0.04)
+    patch = canvas.patch(place, rng.uniform(-pi, pi), radius, 0.04)
     r, angle = np.hypot(patch.x, patch.y) / radius, np.arctan2(patch.y, patch.x)
     wall = np.minimum(np.abs(np.sin(4.5 * angle)) * r, 0.9 - r)
     pulp, juice = step(0.06, 0.12, wall), 0.75 + 0.4 * patch.noise(rng, 0.4 * radius)
@@ -73,7 +73,7 @@ def herbs(canvas: Canvas, rng: Rng, place, spread, count: int, codes=GREENS) -> 
     """Chopped leaves, pepper or crumbs strewn about `place`, on whatever lies there."""
     for _ in range(count):
         where, long = place + rng.normal(0, spread, 2), rng.uniform(0.008, 0.022)
-        patch = canvas.patch(*where, rng.uniform(-pi, pi), long)
+        patch = canvas.patch(where, rng.uniform(-pi, pi), long)
         d = box(patch.x, patch.y, long, long * rng.uniform(0.3, 0.8), long * 0.3)
         patch.put(d, tint(rng, pick(rng, *codes)), 0.012, 0.2)
 
@@ -101,7 +101,7 @@ def rice_bowl(canvas: Canvas, rng: Rng, place) -> None:
     """Plain rice: white grains are no proof of sushi."""
     size = rng.uniform(0.2, 0.28)
     sauce_bowl(canvas, rng, place, size)
-    patch = canvas.patch(*place, 0, size, 0.6 * size)
+    patch = canvas.patch(place, 0, size, 0.6 * size)
     d, (paint, relief) = circle(patch.x, patch.y, 0.84 * size), rice(patch, rng)
     patch.put(d, paint, dome(d, size, 0.25 * size) + relief, 0.2, base=0.6 * size)
 
@@ -111,7 +111,7 @@ def glass(canvas: Canvas, rng: Rng, place) -> None:
     radius = rng.uniform(0.15, 0.2)
     drink = tint(rng, pick(rng, "7a1424", "cfe0e4", "d9962a", "8a5a24", "d8d4a0"))
     for level in np.linspace(0, radius * rng.uniform(1.6, 2.4), 7):
-        patch = canvas.patch(*place, 0, radius, level)
+        patch = canvas.patch(place, 0, radius, level)
         d = circle(patch.x, patch.y, radius)
         patch.put(d, mix(patch.albedo, drink, 0.22), 0.0, 0.5, base=level)
     ring = np.abs(d + 0.05 * radius) - 0.05 * radius
@@ -146,7 +146,7 @@ def knife(x, y) -> tuple[np.ndarray, np.ndarray]:
 
 def cutlery(canvas: Canvas, rng: Rng, place, turn, level: float = 0.0) -> None:
     """A fork, a knife or a spoon, about 0.95 long, its handle towards -x."""
-    patch = canvas.patch(*place, turn, 0.52, level + 0.02)
+    patch = canvas.patch(place, turn, 0.52, level + 0.02)
     x, y = patch.x, patch.y
     handle = capsule(x, y, -0.46, 0.12, 0.013 + 0.014 * step(-0.1, -0.4, x))
     part, sink = pick(rng, fork, knife, spoon)(x, y)
@@ -165,7 +165,7 @@ def chopsticks(canvas: Canvas, rng: Rng, place, turn, level: float = 0.0) -> Non
     ink = tint(rng, pick(rng, "e0c070", "2a2a2a", "b03a2e"))
     for side in (-1, 1):
         angle = turn + side * rng.uniform(0.01, 0.05)
-        patch = canvas.patch(*place, angle, 0.66, level + 0.03)
+        patch = canvas.patch(place, angle, 0.66, level + 0.03)
         thick = 0.011 + 0.012 * step(0.6, -0.6, patch.x)
         d = capsule(patch.x, patch.y - side * 0.035, -0.64, 0.62, thick)
         band = step(0.04, 0.03, np.abs(patch.x + 0.515))
@@ -181,7 +181,7 @@ def napkin(canvas: Canvas, rng: Rng, place, turn) -> None:
         *rng.uniform(0.25, 0.45, 2).tolist(),
     )
     for layer in range(2):
-        patch = canvas.patch(*place, turn + 0.06 * layer, 0.7)
+        patch = canvas.patch(place, turn + 0.06 * layer, 0.7)
         d = box(patch.x - 0.03 * layer, patch.y, half, other, 0.02)
         d = d + 0.012 * patch.noise(rng, 2)
         line = step(0.012, 0.006, np.abs(d + 0.05))

@@ -132,13 +132,13 @@ def finish(canvas: Canvas, rng: Rng, spot, turn, top, size: float, outline) -> N
         where, angle = spot(-0.15 * size, 0), rng.uniform(-pi, pi)
         rosemary(canvas, rng, where, angle, 0.6 * size, top)
     elif kind == "butter":
-        patch = canvas.patch(*spot(-0.3 * size, 0), turn, 0.12, top + 0.04)
+        patch = canvas.patch(spot(-0.3 * size, 0), turn, 0.12, top + 0.04)
         d = box(patch.x, patch.y, 0.07, 0.06, 0.03)
         flecks = step(0.85, 0.9, patch.noise(rng, 0.2))
         paint = mix(tint(rng, "f2dc86"), tint(rng, "4f7a2c"), flecks)
         patch.put(d, paint, dome(d, 0.04, 0.05), 0.9, base=top)
     elif kind == "sauce":
-        patch = canvas.patch(*spot(-0.1 * size, 0), turn, size)
+        patch = canvas.patch(spot(-0.1 * size, 0), turn, size)
         thread = np.abs(patch.y - 0.14 * size * np.sin(patch.x * 16)) - 0.026
         d = np.maximum(thread, np.abs(patch.x) - 0.55 * size)
         d = np.maximum(d, outline(patch) + 0.06)
@@ -153,7 +153,7 @@ def finish(canvas: Canvas, rng: Rng, spot, turn, top, size: float, outline) -> N
 def rosemary(canvas: Canvas, rng: Rng, place, turn, length: float, level) -> None:
     """A sprig: needles on both sides of a stem."""
     green, spot = tint(rng, "4b6a3c"), turned(place, turn)
-    stem = canvas.patch(*place, turn, length / 2, level)
+    stem = canvas.patch(place, turn, length / 2, level)
     d = capsule(stem.x, stem.y, -length / 2, length / 2, 0.007)
     stem.put(d, green * 0.6, 0.02)
     for along in np.linspace(-0.5, 0.5, 22).tolist():
@@ -161,7 +161,7 @@ def rosemary(canvas: Canvas, rng: Rng, place, turn, length: float, level) -> Non
             long = 0.13 * length * (1.15 - abs(along))
             where = spot(along * length + 0.5 * long, side * 0.35 * long)
             angle = turn + side * rng.uniform(0.5, 0.9)
-            patch = canvas.patch(*where, angle, long, level)
+            patch = canvas.patch(where, angle, long, level)
             d = capsule(patch.x, patch.y, -long / 2, long / 2, 0.007)
             tone = rng.uniform(0.7, 1.3)
             patch.put(d, green * tone, 0.02 + dome(d, 0.007, 0.01), 0.3)

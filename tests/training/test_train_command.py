@@ -7,6 +7,7 @@ import re
 import resource
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from PIL import Image
 from going_modular.checkpoint import load_checkpoint
 from going_modular.train import main
 from going_modular.training.options import parse
+from going_modular.training.progress import StopRequest
 from going_modular.training.setup import (
     CachedLoader,
     build_model,
@@ -186,6 +188,79 @@ def test_a_killed_worker(pictures, tmp_path, restarts):
     whole = run(*same, "--output", tmp_path / "whole", processes=2)
     assert whole.returncode == 0, whole.stderr
     assert_same(tmp_path / "killed", tmp_path / "whole")
+
+
+def end_of(pids, seconds):
+    """Waits until none of the processes is left; kills what is, and fails."""
+    limit = time.monotonic() + seconds
+    alive = [Path(f"/proc/{pid}/stat") for pid in pids]
+    while any(p.exists() and ") Z " not in p.read_text() for p in alive):
+        if time.monotonic() > limit:
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            pytest.fail(f"still there after {seconds} seconds")
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
+def test_workers_end_when_torchrun_is_gone(pictures, tmp_path):
+    """SIGKILL leaves it no time to end them; they save, and resume as if unharmed."""
+    same = [*MODULE, *TINY, "--data", pictures, "--epochs", "40"]
+    orphaned = [*same, "--output", tmp_path / "orphaned"]
+    process = begin(*orphaned, processes=2)
+    workers = []
+    for line in process.stdout:
+        if line.startswith("epoch 1/"):
+            workers = workers_of(process)
+            process.kill()
+            break
+    assert len(workers) == 2
+    end_of(workers, 60)
+    assert "torchrun is gone" in process.stderr.read()
+    again = run(*orphaned, "--resume", processes=2)
+    assert again.returncode == 0, again.stderr
+    whole = run(*same, "--output", tmp_path / "whole", processes=2)
+    assert whole.returncode == 0, whole.stderr
+    assert_same(tmp_path / "orphaned", tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_worker_whose_other_is_stuck_ends_too(pictures, tmp_path):
+    """One is stopped (SIGSTOP), so the other waits for it; then torchrun is killed."""
+    words = [*MODULE, *TINY, "--data", pictures, "--epochs", "5000"]
+    process = begin(*words, "--output", tmp_path / "run", processes=2)
+    for line in process.stdout:
+        if line.startswith("epoch 1/"):
+            break
+    stuck, waiting = workers_of(process)
+    os.kill(stuck, signal.SIGSTOP)
+    process.kill()
+    try:
+        end_of([waiting], 60)
+    finally:
+        os.kill(stuck, signal.SIGKILL)
+    assert "the other processes do not answer" in process.stderr.read()
+    torch.load(tmp_path / "run" / "run.pt", weights_only=True)
+
+
+@pytest.mark.slow
+def test_a_second_sigterm_ends_a_worker_that_waits(pictures, tmp_path):
+    """It waits in a collective operation, where Python runs no signal handler."""
+    words = [*MODULE, *TINY, "--data", pictures, "--epochs", "5000"]
+    process = begin(*words, "--output", tmp_path / "run", processes=2)
+    for line in process.stdout:
+        if line.startswith("epoch 1/"):
+            break
+    stuck, waiting = workers_of(process)
+    os.kill(stuck, signal.SIGSTOP)
+    os.kill(waiting, signal.SIGTERM)
+    time.sleep(StopRequest.REPEATED + 1.5)  # a second one, not the same passed on
+    assert Path(f"/proc/{waiting}").exists()
+    os.kill(waiting, signal.SIGTERM)
+    end_of([waiting], 10)
+    os.kill(stuck, signal.SIGKILL)
+    process.stdout.close()
+    process.wait()
 
 
 @pytest.mark.slow
