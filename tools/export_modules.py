@@ -22,7 +22,8 @@ def export(notebook: Path, destination: Path) -> list[Path]:
         name = exporter.default_exp if name == "#" else name
         # parse=False keeps imports as the lesson shows them; solo_nb leaves out marks.
         maker = ModuleMaker(destination, name, notebook, parse=False, solo_nb=True)
-        maker.make(cells, lib_path=destination)
+        # nbdev's decorator adds this method to the class; pyright cannot follow it.
+        maker.make(cells, lib_path=destination)  # pyright: ignore[reportAttributeAccessIssue]
         path = destination.joinpath(*name.split(".")).with_suffix(".py")
         text = docstring_first(path.read_text(encoding="utf-8"))
         path.write_text(text, encoding="utf-8")
@@ -31,15 +32,15 @@ def export(notebook: Path, destination: Path) -> list[Path]:
 
 
 def docstring_first(text: str) -> str:
-    """Moves a one-line docstring that follows the header line in front of it.
+    """Moves a one-line docstring that follows the header line before it.
 
     nbdev makes the notebook's title a docstring, of its first module only; a second
     module opens its first cell with one.
     """
-    header, _, body = text.partition("\n")
-    if not header.startswith("#") or not body.lstrip().startswith('"""'):
+    header, _, code = text.partition("\n")
+    if not header.startswith("#") or not code.lstrip().startswith('"""'):
         return text
-    docstring, _, rest = body.lstrip().partition("\n")
+    docstring, _, rest = code.lstrip().partition("\n")
     return f"{docstring}\n\n{header}\n{rest}"
 
 

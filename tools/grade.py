@@ -23,7 +23,15 @@ from nbformat import NotebookNode
 from submissions import read_submission, rebuild
 
 BIN = Path(sys.executable).parent
-COLUMNS = ("student", "notebook", "task", "points", "of", "reason", "answer")
+COLUMNS: list[str] = [
+    "student",
+    "notebook",
+    "task",
+    "points",
+    "of",
+    "reason",
+    "answer",
+]
 # Before each check, so that it is ours whatever the cells before have put in its place.
 FRESH = """import sys as _sys
 import warnings as _warnings
@@ -223,12 +231,12 @@ def _points(cell: NotebookNode, of: float) -> tuple[float, str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("submissions", type=Path, help="folder with a folder a student")
-    parser.add_argument("--out", type=Path, default=Path("grades.csv"))
+    parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
+    parser.add_argument("submissions", type=Path, help="one folder per student")
+    parser.add_argument("--out", type=Path, default=Path("grades.csv"), help="table")
     parser.add_argument("--solutions", type=Path, default=SOLUTIONS)
-    parser.add_argument("--timeout", type=int, default=60, help="seconds a cell")
-    parser.add_argument("--limit", type=int, default=300, help="seconds a notebook")
+    parser.add_argument("--timeout", type=int, default=60, help="seconds per cell")
+    parser.add_argument("--limit", type=int, default=300, help="seconds per notebook")
     args = parser.parse_args(arguments)
     if not args.submissions.is_dir():
         parser.error(f"{args.submissions} is no folder")

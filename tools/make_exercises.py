@@ -7,6 +7,7 @@ with checks are locked.
 
 import argparse
 from pathlib import Path
+from typing import Any, cast
 
 import nbformat
 from nbgrader import preprocessors
@@ -39,13 +40,21 @@ def make_exercise(solution: Path) -> nbformat.NotebookNode:
     notebook = nbformat.read(solution, as_version=4)
     resources = {}
     for step in STEPS:
-        notebook, resources = step(config=CONFIG).preprocess(notebook, resources)
+        preprocess = cast(
+            Any, step(config=CONFIG)
+        ).preprocess  # its types are nbconvert's
+        notebook, resources = preprocess(notebook, resources)
     return notebook
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--output", type=Path, default=EXERCISES, help="folder")
+    parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=EXERCISES,
+        help="output folder (default: notebooks/exercises)",
+    )
     output = parser.parse_args(arguments).output
     output.mkdir(parents=True, exist_ok=True)
     solutions = sorted(SOLUTIONS.glob("*.ipynb"))

@@ -190,9 +190,7 @@ def adapt_notebook(path: Path, page: str) -> nbformat.NotebookNode:
 def reference_page(module: Path) -> str:
     """Returns the page of a module: its lesson, equation, proofs and docstrings."""
     source, name = module.read_text(encoding="utf-8"), module_name(module)
-    lesson = re.search(r"File to edit: (?:\.\./)+notebooks/(\w+)\.ipynb", source).group(
-        1
-    )
+    [lesson] = re.findall(r"File to edit: (?:\.\./)+notebooks/(\w+)\.ipynb", source)
     path = ROOT / "notebooks" / f"{lesson}.ipynb"
     first = nbformat.read(path, as_version=4).cells[0].source
     built = f"Built in [{title(path)}](../notebooks/{lesson}.ipynb)."

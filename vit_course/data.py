@@ -28,7 +28,7 @@ _failures: list[str] = []  # why this process could not have the photographs
 
 def _in_words(error: BaseException) -> str:
     """Says what went wrong, short and without a path."""
-    if isinstance(error, requests.HTTPError):
+    if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"{error.response.status_code} {error.response.reason}"
     if "timed out" in str(error):
         return "the server did not respond in time"
@@ -58,7 +58,8 @@ def _fetch(url: str, file: Path, timeout, retries: int, progress: bool) -> None:
     download = pooch.HTTPDownloader(progress, chunk_size=2**14, timeout=timeout)
     for attempt in range(retries + 1):
         try:
-            return download(url, file, None)
+            download(url, str(file), None)
+            return
         except requests.RequestException as error:
             status = getattr(error.response, "status_code", 500)
             if attempt == retries or (status < 500 and status not in (408, 429)):

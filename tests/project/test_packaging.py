@@ -60,6 +60,7 @@ def test_what_the_wheel_holds(wheel):
     assert len(pictures) == 300
     assert all(n.startswith("going_modular/images/foodvision_mini/") for n in pictures)
     assert "going_modular/models/vit_mini_8_food98.safetensors" in names
+    assert "going_modular/py.typed" in names  # type checkers read the annotations
     modules = [*ROOT.glob("going_modular/**/*.py"), *ROOT.glob("vit_course/**/*.py")]
     modules = {path.relative_to(ROOT).as_posix() for path in modules}
     assert modules | {"helper_functions.py"} <= set(names)

@@ -84,7 +84,8 @@ def check_mean_state(answer) -> None:
             "can no longer be loaded from it. Copy the dict first: `dict(state)`.",
         )
         with learners_code():
-            ViT(**sizes, pool="mean").load_state_dict(dict(found), strict=True)
+            mean = ViT(pool="mean", **cast(dict[str, Any], sizes))
+            mean.load_state_dict(dict(found), strict=True)
         was_right += 1
     passed("weights for pool='mean': one name less, one row less")
 

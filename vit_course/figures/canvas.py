@@ -1,6 +1,7 @@
 """What all figures use: a page, words that can be read on it, matrices, files."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -13,8 +14,11 @@ from matplotlib.patches import Rectangle
 from vit_course.figures.model import Pen
 
 # No random names, letters as outlines, no date and no version: always the same bytes.
-SETTINGS = {"svg.hashsalt": "vision transformer", "svg.fonttype": "path"}
-SETTINGS |= {"image.composite_image": False}  # an image keeps its own few pixels
+SETTINGS: dict[Any, Any] = {
+    "svg.hashsalt": "vision transformer",
+    "svg.fonttype": "path",
+    "image.composite_image": False,  # an image keeps its own few pixels
+}
 # GitHub's pages, the site's dark page, and the paper of the figures themselves.
 PAGES = {"light": ("#FFFFFF",), "dark": ("#0D1117", "#121212", "#111418")}
 READABLE = 4.5  # WCAG 2, level AA, for text of any size
@@ -52,7 +56,7 @@ class Canvas(Pen):
             super().__init__(self.figure.add_axes((0, 0, 1, 1)), None, dark)
         self.width, self.height, self.dark = width, height, dark
         paper = self.colours["paper"]
-        self.figure.set_facecolor(paper)
+        self.figure.set_facecolor(tuple(paper))
         self.axes.add_patch(Rectangle((0, 0), width, height, fc=paper, lw=0))
         self.frame()
 
@@ -63,12 +67,14 @@ class Canvas(Pen):
 
     def readable(self, name: str) -> np.ndarray:
         """Returns a colour of the palette with as much ink as makes it readable."""
-        pages = [to_rgb(page) for page in PAGES["dark" if self.dark else "light"]]
+        pages = [
+            np.array(to_rgb(page)) for page in PAGES["dark" if self.dark else "light"]
+        ]
         pages.append(self.blend(self.colours[name], 0.2))  # inside its own box
         ink = self.colours["ink"]
         for mixed in np.linspace(0, 1, 51):
             colour = (1 - mixed) * self.colours[name] + mixed * ink
-            if min(contrast(colour, np.array(page)) for page in pages) > 4.6:
+            if min(contrast(colour, page) for page in pages) > 4.6:
                 break
         return colour
 
@@ -88,7 +94,7 @@ class Canvas(Pen):
         left, bottom, width, height = box
         if label:
             face = self.blend(self.colours[colour], fill)
-            look = {"color": self.ink_on(face)} | look
+            look.setdefault("color", self.ink_on(face))
             self.text(left + width / 2, bottom + height / 2, label, **look)
 
     def step(self, x: float, y: float, number: int, colour: str, title: str) -> None:

@@ -107,7 +107,7 @@ class _Table:
     def shade(self, tiles, colour, blur: float) -> None:
         """Lays soft spots under tiles (place, size, strength): a shadow, or a glow."""
         canvas = self.canvas
-        mask = Image.new("L", (canvas.width, canvas.height))
+        mask = Image.new("L", (round(canvas.width), round(canvas.height)))
         for place, size, strength in tiles:
             foot = self.corners(place, -0.3, size)
             spot = [(x, canvas.height - y) for x, y in foot]

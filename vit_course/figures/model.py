@@ -307,7 +307,7 @@ def draw_model(lit: str | None = None, dark: bool = False) -> Figure:
         axes = figure.add_axes((0, 0, 1, 1))
         pen = Pen(axes, lit, dark)
         paper = pen.colours["paper"]
-        figure.set_facecolor(paper)
+        figure.set_facecolor(tuple(paper))
         # As large as the figure: a tight bounding box is then the same for all parts.
         axes.add_patch(Rectangle((0, 0), _WIDTH, _HEIGHT, fc=paper, lw=0))
         _draw_sequence(pen)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ CLASSES = 3
 class Seen:
     """A module as a forward hook saw it: shapes in and out, and its own parameters."""
 
-    module: nn.Module
+    module: Any  # of any class, whose attributes the figure reads
     before: tuple[int, ...]
     after: tuple[int, ...]
     parameters: int
