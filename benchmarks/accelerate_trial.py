@@ -81,7 +81,7 @@ def by_ours(count: int) -> dict:
     model, loader = start(count)
     model, loader = wrap_model(model, "cpu"), shard_dataloader(loader)
     progress, optimizer = EpochProgress(model, loader, "cpu"), adamw(model)
-    options = {"group": progress.group, "meter": progress.meter}
+    options = {"grouping": progress.grouping, "meter": progress.meter}
     for _ in range(EPOCHS):
         loss = allow_empty(loss_fn)
         train_step(model, loader, loss, optimizer, "cpu", **options)

@@ -6,12 +6,13 @@ import copy
 import os
 import pickle
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 from torch.utils.data import DataLoader
 
 
@@ -87,7 +88,7 @@ class Run:
             states. None is left out.
 
     Attributes:
-        results: the history so far, lists by name.
+        history: by name, lists with one value per epoch.
         best: weights of the best epoch so far, or None.
     """
 
@@ -95,16 +96,31 @@ class Run:
         self.path = None if path is None else Path(path)
         self.parts = {name: part for name, part in parts.items() if part is not None}
         self.kinds = {name: type(part).__name__ for name, part in self.parts.items()}
-        self.results, self.best = {}, None
+        self.begin(())
+
+    def begin(self, names: Sequence[str]) -> None:
+        """Starts with an empty history: loss and accuracy for each of the names."""
+        self.history = {f"{n}_{what}": [] for n in names for what in ("loss", "acc")}
+        self.best = None
+
+    @property
+    def epochs_done(self) -> int:
+        return len(self.history["train_loss"])
+
+    def keep_best(self) -> None:
+        """Keeps the weights as they are now, as the best."""
+        self.best = copy.deepcopy(self.parts["model"].state_dict())
+
+    def load_best(self) -> None:
+        """Gives the model its best weights, if any were kept."""
+        if self.best is not None:
+            self.parts["model"].load_state_dict(self.best)
 
     def state_dict(self) -> dict:
         """Returns the content of the file."""
         state = {n: _plain(dict(part.state_dict())) for n, part in self.parts.items()}
-        return state | {
-            "kinds": self.kinds,
-            "results": self.results,
-            "best": self.best,
-        }
+        state |= {"history": self.history, "best": self.best}
+        return state | {"kinds": self.kinds}
 
     def save(self) -> None:
         """Writes the file, by an atomic write."""
@@ -134,15 +150,29 @@ class Run:
             if isinstance(error, pickle.UnpicklingError):
                 error = "it contains more than a run; none of its code was run"
             raise ValueError(f"{self.path} cannot be resumed here: {error}") from None
-        self.results, self.best = state["results"], state["best"]
+        self.history, self.best = state["history"], state["best"]
 
     def _check(self, state: dict, before: dict) -> None:
         if not isinstance(state, dict) or state["kinds"] != self.kinds:
             raise ValueError(f"it was not written by a run with {self.kinds}")
-        if list(state["results"]) != list(self.results):
-            expected = f"expected {list(self.results)}"
-            raise ValueError(f"its history is {list(state['results'])}, {expected}")
+        if list(state["history"]) != list(self.history):
+            found, expected = list(state["history"]), list(self.history)
+            raise ValueError(f"its history is {found}, expected {expected}")
         if state["best"] is not None:
             shapes = {name: t.shape for name, t in before["model"].items()}
             if {name: t.shape for name, t in state["best"].items()} != shapes:
                 raise ValueError("its best weights are those of another model")
+
+
+def open_run(
+    checkpoint: str | Path | Run | None,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None,
+    dataloader: DataLoader,
+) -> Run:
+    """Returns the run of a checkpoint file; a `Run` is returned as it is."""
+    if isinstance(checkpoint, Run):
+        return checkpoint
+    parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+    return Run(checkpoint, **parts, random=RandomState(dataloader))

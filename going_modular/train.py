@@ -149,7 +149,7 @@ def run(options: TrainOptions, device: torch.device) -> None:
                 callback=log_epochs(options, images[0]) if rank == 0 else None,
                 verbose=rank == 0 and sys.stderr.isatty(),
                 meter=progress.meter,
-                group=progress.group,
+                grouping=progress.grouping,
                 clip_norm=options.clip,
                 accumulate=options.accumulate,
             )

@@ -48,8 +48,8 @@ class DistributedMeter(AverageMeter):
 class EpochProgress:
     """Hands batches to `train_step`, and knows how far an epoch has come.
 
-    Its methods `group` and `meter` are options of `train_step`; its state is saved and
-    loaded like that of a model. If `stop` is True, the run ends after the step in hand.
+    Its methods `grouping` and `meter` are options of `train_step`; it is saved and loaded
+    like a model. If `stop` is True, the run ends after the step in hand.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class EpochProgress:
             self.averages = DistributedMeter(self.device)
         return self.averages
 
-    def group(self, dataloader: DataLoader, size: int) -> Iterator[Iterator[tuple]]:
+    def grouping(self, dataloader: DataLoader, size: int) -> Iterator[Iterator[tuple]]:
         """Yields the batches of each step, weighted by the images of all processes.
 
         Raises:

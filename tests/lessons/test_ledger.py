@@ -23,7 +23,8 @@ def proof(request):
 def modules_of(notebook):
     """The modules that a lesson exports."""
     cells = nbformat.read(notebook, as_version=4).cells
-    found = (re.findall(r"#\| (?:default_exp|export) ([\w.]+)", c.source) for c in cells)
+    name = r"#\| (?:default_exp|export) ([\w.]+)"
+    found = (re.findall(name, cell.source) for cell in cells)
     return [name.removesuffix(".__init__") for names in found for name in names]
 
 

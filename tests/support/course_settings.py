@@ -1,7 +1,8 @@
 """Settings of every test and of every lesson under test; a plugin of pytest.
 
 `addopts` in pyproject.toml loads it, so that it holds for `pytest tests` and for
-`pytest --nbval notebooks/...` alike. A conftest.py in tests/ would not reach notebooks/.
+`pytest --nbval notebooks/...` alike. A conftest.py in tests/ would not reach
+notebooks/.
 """
 
 import os

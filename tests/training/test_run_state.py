@@ -103,7 +103,7 @@ class Run:
 
         parts = {"scheduler": self.schedule, "progress": progress}
         run = DistributedRun(path, self.model, self.optimizer, **parts)
-        options |= {"group": progress.group, "meter": progress.meter}
+        options |= {"grouping": progress.grouping, "meter": progress.meter}
         try:
             return self.train(run, resume=True, batch_transform=ask, **options)
         except Interrupted:
@@ -307,7 +307,7 @@ def test_the_system_kills_the_process(tmp_path, uninterrupted, moment):
     assert result.returncode == -signal.SIGKILL
     half = tmp_path / "run.pt.part"
     assert half.exists() == (moment == "while it writes")
-    saved = torch.load(path, weights_only=True)["results"]
+    saved = torch.load(path, weights_only=True)["history"]
     assert saved == {key: values[:2] for key, values in uninterrupted[True][0].items()}
     assert bits(Run(seed=5).train(path, resume=True)) == uninterrupted[True]
     assert not half.exists()
@@ -317,7 +317,7 @@ def test_without_resume_a_run_starts_anew(tmp_path, uninterrupted):
     path = tmp_path / "run.pt"
     Run(seed=5).train(path)
     assert bits(Run().train(path)) == uninterrupted[True]
-    assert torch.load(path, weights_only=True)["results"] == uninterrupted[True][0]
+    assert torch.load(path, weights_only=True)["history"] == uninterrupted[True][0]
 
 
 DRAWS = {
@@ -331,7 +331,7 @@ DRAWS = {
 def saved_with(path, loader, results):
     """A file of nothing but random states, and what reads it again."""
     run = run_state.Run(path, random=RandomState(loader))
-    run.results = results
+    run.history = results
     return run
 
 
@@ -355,7 +355,7 @@ def test_a_loader_without_a_generator(tmp_path):
     torch.manual_seed(5)
     other = saved_with(path, Run().loader, {"a": []})
     other.load()
-    assert (other.results, other.best) == ({"a": [1.0]}, None)
+    assert (other.history, other.best) == ({"a": [1.0]}, None)
     saved_with(path, loader, {"a": []}).load()
     assert torch.cat([labels for _, labels in loader]).tolist() == expected
 
@@ -428,7 +428,7 @@ def test_code_in_a_file_is_not_run(tmp_path, saved, form):
     else:
         path.write_bytes(saved)
         state = torch.load(path, weights_only=True)
-        torch.save(state | {"results": Trap(trap)}, path)
+        torch.save(state | {"history": Trap(trap)}, path)
     with pytest.raises(
         ValueError, match=f"{re.escape(str(path))} .*contains more than"
     ):
@@ -584,11 +584,11 @@ def test_validation_comes_or_goes(tmp_path, before):
         lambda state: torch.zeros(3),
         lambda state: state | {"optimizer": None},
         lambda state: state | {"scheduler": None},
-        lambda state: state | {"results": None},
-        lambda state: state | {"results": {}},
+        lambda state: state | {"history": None},
+        lambda state: state | {"history": {}},
         lambda state: state | {"best": {}},
     ],
-    ids=["tensor", "optimizer", "scheduler", "results", "no results", "best"],
+    ids=["tensor", "optimizer", "scheduler", "history", "no history", "best"],
 )
 def test_a_file_with_odd_parts(tmp_path, saved, change):
     path = tmp_path / "run.pt"

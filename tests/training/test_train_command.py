@@ -52,7 +52,7 @@ def pictures(tmp_path_factory):
 
 def weights(folder):
     state = torch.load(folder / "run.pt", weights_only=True)
-    return state["model"], state["results"]
+    return state["model"], state["history"]
 
 
 def assert_same(folder, other, tolerance=0.0):

@@ -68,7 +68,7 @@ def main(path, images, accumulate, dropout, kind, stop_at, resume) -> None:
                 resume=resume,
                 verbose=False,
                 meter=progress.meter,
-                group=progress.group,
+                grouping=progress.grouping,
             )
         except Interrupted:
             run.save()
