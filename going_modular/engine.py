@@ -52,10 +52,10 @@ def group_batches(dataloader: DataLoader, accumulate: int) -> Iterator[list[tupl
     """Yields the batches of each optimizer step: `accumulate` of them, or fewer.
 
     Each comes as (images, labels, weight). The weight is its fraction of the images of
-    this step: 1 if it is alone, as it is without accumulation.
+    this step: of 32, 32 and 16 images 0.4, 0.4 and 0.2; without accumulation 1.
     """
     batches = iter(dataloader)
-    while group := list(islice(batches, accumulate)):
+    while group := list(islice(batches, accumulate)):  # until there are none
         count = sum(len(labels) for _, labels in group)
         yield [(images, labels, len(labels) / count) for images, labels in group]
 
@@ -81,11 +81,11 @@ def train_step(
         loss_fn: from logits and labels to the mean over the batch.
         scheduler: stepped after each optimizer step, not after each epoch.
         clip_norm: largest global norm of the gradients, which are scaled down to it.
-        amp_dtype: of autocast, such as `torch.bfloat16`; None computes in fp32.
+        amp_dtype: dtype of autocast, such as `torch.bfloat16`; None computes in fp32.
         accumulate: batches that make one optimizer step.
         batch_transform: from (images, labels) to (images, labels), such as mixup.
-        grouping: called like `group_batches`, yields the same (lesson 14).
-        meter: called without arguments, makes an `AverageMeter` (lesson 14).
+        grouping: in place of `group_batches`, for several processes (lesson 14).
+        meter: in place of `AverageMeter`, likewise.
 
     Returns:
         Mean loss and accuracy, measured while the weights change: not to be compared
@@ -102,8 +102,8 @@ def train_step(
     device_type = torch.device(device).type
     averages = meter()
     model.train()
-    optimizer.zero_grad()  # of whatever came before
     for batches in grouping(dataloader, accumulate):  # one batch, unless accumulated
+        optimizer.zero_grad()
         for images, labels, weight in batches:
             images, labels = images.to(device), labels.to(device)
             if batch_transform is not None:
@@ -115,13 +115,12 @@ def train_step(
                 found = f"the loss is {loss.item()} after {averages.count} images"
                 raise FloatingPointError(f"{found}; try a lower learning rate")
             (loss * weight).backward()  # adds to the gradients of this step
-            averages.update(loss, logits, labels)
+            averages.update(loss, logits, labels)  # which weighs by images itself
         if clip_norm is not None:
-            groups = optimizer.param_groups  # what it trains, perhaps not all
+            groups = optimizer.param_groups  # if some parameters are frozen, not all
             trained = [p for group in groups for p in group["params"]]
             nn.utils.clip_grad_norm_(trained, clip_norm)
         optimizer.step()
-        optimizer.zero_grad()
         if scheduler is not None:
             scheduler.step()
     return averages.compute()
@@ -182,7 +181,7 @@ def train(
 
     Args:
         epochs: in all, also when a run is resumed.
-        scheduler, amp_dtype, meter: of `train_step`; the schedule moves with each step.
+        scheduler, amp_dtype, meter: of `train_step`.
         val_dataloader: measured after each epoch; at the end the model has the weights
             of its best epoch there (of equal ones the last). Without it, those of the
             last epoch.
@@ -207,21 +206,22 @@ def train(
     model.to(device)
     loaders = {"test": test_dataloader, "val": val_dataloader}
     loaders = {name: loader for name, loader in loaders.items() if loader is not None}
+    # A run holds the history and the best weights, and all that its file needs.
     run = open_run(checkpoint, model, optimizer, scheduler, train_dataloader)
     run.begin(("train", *loaders))
     if resume:
         run.load()
-    history, options = run.history, {"amp_dtype": amp_dtype, "meter": meter}
-    step_options |= options | {"scheduler": scheduler}
+    history = run.history
+    test_options = {"amp_dtype": amp_dtype, "meter": meter}
+    train_options = {**step_options, **test_options, "scheduler": scheduler}
     bar = tqdm(range(run.epochs_done, epochs), "epochs", disable=not verbose)
     for epoch in bar:
-        measured = {
-            "train": train_step(
-                model, train_dataloader, loss_fn, optimizer, device, **step_options
-            )
-        }
+        measured = {}
+        measured["train"] = train_step(
+            model, train_dataloader, loss_fn, optimizer, device, **train_options
+        )
         for name, loader in loaders.items():
-            measured[name] = test_step(model, loader, loss_fn, device, **options)
+            measured[name] = test_step(model, loader, loss_fn, device, **test_options)
         for name, (loss, accuracy) in measured.items():
             history[f"{name}_loss"].append(loss)
             history[f"{name}_acc"].append(accuracy)
@@ -233,5 +233,5 @@ def train(
         run.save()
         if callback is not None:
             callback(epoch, history, model)
-    run.load_best()
+    run.load_best()  # without validation nothing was kept
     return history

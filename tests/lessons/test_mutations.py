@@ -347,8 +347,8 @@ MISTAKES = {
             ("no clipping", "nn.utils.clip_grad_norm_(trained, clip_norm)", "pass"),
             (
                 "gradients left over",
-                "optimizer.step()\n        optimizer.zero_grad()",
-                "optimizer.step()",
+                "accumulated\n        optimizer.zero_grad()",
+                "accumulated",
             ),
             (
                 "the last group forgotten",
