@@ -1,12 +1,13 @@
 """What several test files ask for by name."""
 
 import pytest
-import torch
 
 
 @pytest.fixture(scope="module")
 def one_thread():
     """Small tensors are done sooner by one thread, and always in the same order."""
+    import torch  # here: who looks only at texts and notebooks does without
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -203,13 +203,12 @@ def stopped_in_a_kernel(exercise):
     return cell, error.evalue + "\n".join(error.traceback)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "solution, run",
     [(path, stopped_at) for path in PATHS]
-    + [
-        pytest.param(path, stopped_in_a_kernel, marks=pytest.mark.slow)
-        for path in (PATHS[0], PATHS[4])  # stopped by the task, and by its check
-    ],
+    # Stopped by the task, and by its check.
+    + [(path, stopped_in_a_kernel) for path in (PATHS[0], PATHS[4])],
     ids=lambda value: getattr(value, "stem", None),
 )
 def test_a_blank_exercise_runs_to_its_first_task_and_says_what_to_do(solution, run):

@@ -3,6 +3,8 @@
 import copy
 import csv
 import json
+import math
+import time
 
 import grade
 import nbformat
@@ -101,27 +103,50 @@ def submit(folder, student, notebook, name=f"{NAME}.ipynb"):
     return path
 
 
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("class")
-    inside = folder / "submitted"
-    submit(inside, "blank", blank())
-    submit(inside, "broken file", "{")
-    submit(inside, "colab", from_colab(), f"Copy of {NAME} (1).ipynb")
-    submit(inside, "crashing", with_answer("mended", "import os\nos._exit(3)"))
-    submit(inside, "endless", with_answer("repeated", ENDLESS))
-    submit(inside, "other name", blank(), "homework.ipynb")
-    submit(inside, "partly", with_answer("several", BEHIND))
-    submit(inside, "right", solved())
-    submit(inside, "stubborn", with_answer("repeated", STUBBORN))
-    submit(inside, "tampered", tampered())
+def grades(folder, submissions, *words):
+    """The rows that `make grade` writes, by student and task."""
+    for student, notebook, *name in submissions:
+        submit(folder / "submitted", student, notebook, *name)
     table = folder / "grades.csv"
-    words = [str(inside), "--out", str(table), "--timeout", "30", "--limit", "120"]
-    assert grade.main(words) == 0
+    assert grade.main([str(folder / "submitted"), "--out", str(table), *words]) == 0
     found = {}
     for row in csv.DictReader(table.open(newline="")):
         found.setdefault(row["student"], {})[row["task"]] = row
     return found
+
+
+@pytest.fixture(scope="module")
+def orderly(tmp_path_factory):
+    """The rows of runs that come to an end, and how many seconds such a run takes."""
+    begin = time.monotonic()
+    submissions = [
+        ("blank", blank()),
+        ("broken file", "{"),
+        ("colab", from_colab(), f"Copy of {NAME} (1).ipynb"),
+        ("other name", blank(), "homework.ipynb"),
+        ("partly", with_answer("several", BEHIND)),
+        ("tampered", tampered()),
+    ]
+    rows = grades(tmp_path_factory.mktemp("orderly"), submissions)
+    return rows, math.ceil((time.monotonic() - begin) / 4)  # four of them are run
+
+
+@pytest.fixture(scope="module")
+def rows(orderly):
+    return orderly[0]
+
+
+@pytest.fixture(scope="module")
+def endless(orderly, tmp_path_factory):
+    """The rows of runs that never end: no longer waited for than this machine needs."""
+    one_right = with_answer("several", cell_of(solved(), "several").source, blank())
+    crash = with_answer("mended", "import os\nos._exit(3)", one_right)
+    submissions = [
+        ("crashing", with_answer("repeated", STUBBORN, crash)),
+        ("endless", with_answer("repeated", ENDLESS)),
+    ]
+    limits = ["--timeout", str(orderly[1]), "--limit", str(3 * orderly[1])]
+    return grades(tmp_path_factory.mktemp("endless"), submissions, *limits)
 
 
 def points(rows, student):
@@ -138,11 +163,10 @@ IN_WORDS = {"mended-why": "", "bytes-why": ""}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("student", ["right", "colab"])
-def test_a_right_submission_gets_all_points(rows, student):
-    assert points(rows, student) == CHECKED | IN_WORDS
-    assert not any(rows[student][task]["reason"] for task in CHECKED)
-    assert {rows[student][task]["reason"] for task in IN_WORDS} == {"to be read by you"}
+def test_a_right_submission_gets_all_points(rows):
+    assert points(rows, "colab") == CHECKED | IN_WORDS
+    assert not any(rows["colab"][task]["reason"] for task in CHECKED)
+    assert {rows["colab"][task]["reason"] for task in IN_WORDS} == {"to be read by you"}
 
 
 @pytest.mark.slow
@@ -159,17 +183,21 @@ def test_a_wrong_answer_costs_its_own_points_only(rows):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "student, task, words",
-    [
-        ("crashing", "mended-check", "ended the whole run"),
-        ("endless", "repeated-check", "does not come to an end"),
-        ("stubborn", "repeated-check", "ended the whole run, or never ended"),
-    ],
-)
-def test_what_ends_a_run_costs_its_own_points_only(rows, student, task, words):
-    assert points(rows, student) == CHECKED | IN_WORDS | {task: "0"}
-    assert words in rows[student][task]["reason"]
+def test_what_ends_a_run_costs_its_own_points_only(endless):
+    """One cell never ends and another ends the kernel; the one between is right."""
+    zero = dict.fromkeys(CHECKED | IN_WORDS, "0")
+    assert points(endless, "crashing") == zero | {"several-check": "3"}
+    for task in ("repeated-check", "mended-check"):
+        reason = endless["crashing"][task]["reason"]
+        assert "its code ended the whole run, or never ended" in reason
+    assert not endless["crashing"]["several-check"]["reason"]
+
+
+@pytest.mark.slow
+def test_what_can_be_interrupted_costs_its_own_points_only(endless):
+    assert points(endless, "endless") == CHECKED | IN_WORDS | {"repeated-check": "0"}
+    reason = endless["endless"]["repeated-check"]["reason"]
+    assert "does not come to an end" in reason
 
 
 @pytest.mark.slow
@@ -193,9 +221,10 @@ def sources(notebook):
     return [cell.source for cell in notebook.cells]
 
 
-def test_a_solution_comes_back_whole():
+@pytest.mark.parametrize("submitted", [solved, from_colab])
+def test_a_solution_comes_back_whole(submitted):
     exercise = make_exercise(SOLUTIONS / f"{NAME}.ipynb")
-    whole, notes = rebuild(solved(), exercise)
+    whole, notes = rebuild(submitted(), exercise)
     assert sources(whole) == sources(solved()) and notes == {}
 
 
