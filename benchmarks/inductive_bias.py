@@ -21,7 +21,7 @@ from torchvision.transforms import v2
 from going_modular.data_setup import create_transform, load_folder
 from going_modular.engine import test_step, train
 from going_modular.optimization import create_optimizer, warmup_schedule
-from going_modular.pretrain import load_pictures
+from going_modular.pretrain import load_images
 from going_modular.rendered_foods import draw_food_set
 from going_modular.small_cnn import SmallCNN, equal_vit, shuffle_patches
 from helper_functions import set_seeds
@@ -64,7 +64,7 @@ def rendered() -> tuple[torch.Tensor, torch.Tensor]:
 
 def photographs(sources: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
     """Takes ten classes of photographs from folders or zips with CLASS/FILE."""
-    images, labels, classes = load_pictures(sources, SIDE)
+    images, labels, classes = load_images(sources, SIDE)
     order = torch.randperm(len(classes), generator=torch.Generator().manual_seed(0))
     chosen = sorted(order[:CLASSES].tolist())
     print("classes:", ", ".join(classes[i] for i in chosen))

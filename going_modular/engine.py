@@ -63,7 +63,7 @@ def group_batches(dataloader: DataLoader, accumulate: int) -> Iterator[list[tupl
 def train_step(
     model: nn.Module,
     dataloader: DataLoader,
-    loss_fn: nn.Module,
+    loss_fn: Callable,
     optimizer: torch.optim.Optimizer,
     device: torch.device | str,
     *,
@@ -129,7 +129,7 @@ def train_step(
 def test_step(
     model: nn.Module,
     dataloader: DataLoader,
-    loss_fn: nn.Module,
+    loss_fn: Callable,
     device: torch.device | str,
     *,
     amp_dtype: torch.dtype | None = None,
@@ -161,7 +161,7 @@ def train(
     train_dataloader: DataLoader,
     test_dataloader: DataLoader,
     optimizer: torch.optim.Optimizer,
-    loss_fn: nn.Module,
+    loss_fn: Callable,
     epochs: int,
     device: torch.device | str = "cpu",
     *,

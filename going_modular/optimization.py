@@ -14,7 +14,7 @@ DECAYS = ("cosine", "linear", "none")
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     """Splits the parameters into those with weight decay and those without.
 
-    Without: biases and gains (one axis), the class token and positions. Parameters
+    Without: biases and scales (one axis), the class token and positions. Parameters
     that do not require a gradient are left out.
 
     Raises:

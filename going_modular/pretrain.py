@@ -8,7 +8,9 @@ import json
 import math
 import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -32,11 +34,11 @@ LEFT_OUT = ("pizza", "steak", "sushi")  # they are for lesson 12
 MIDDLE = (0.5, 0.5, 0.5)  # mean and std: pixels in -1 … 1
 
 
-def list_pictures(source: str | Path) -> list[tuple[str, str]]:
-    """Lists (class, name) of the pictures in a folder or zip, as …/CLASS/FILE.
+def list_images(source: str | Path) -> list[tuple[str, str]]:
+    """Lists (class, name) of the images in a folder or zip, as …/CLASS/FILE.
 
     Raises:
-        ValueError: neither a folder nor a zip, or no pictures in it.
+        ValueError: neither a folder nor a zip, or no images in it.
     """
     source = Path(source)
     if source.is_dir():
@@ -50,28 +52,30 @@ def list_pictures(source: str | Path) -> list[tuple[str, str]]:
     names = [n for n in names if not any(p.startswith(hidden) for p in n.split("/"))]
     found = sorted(n for n in names if n.lower().endswith(ENDINGS) and "/" in n)
     if not found:
-        raise ValueError(f"{source} holds no pictures CLASS/FILE ending in {ENDINGS}")
+        raise ValueError(f"{source} holds no images CLASS/FILE ending in {ENDINGS}")
     return [(name.split("/")[-2], name) for name in found]
 
 
-def load_pictures(
-    sources: list[str | Path], img_size: int = 64, left_out: tuple[str, ...] = LEFT_OUT
+def load_images(
+    sources: Sequence[str | Path],
+    img_size: int = 64,
+    left_out: tuple[str, ...] = LEFT_OUT,
 ) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
-    """Decodes all pictures once, into memory: 12 kB each at 64 pixels.
+    """Decodes all images once, into memory: 12 kB each at 64 pixels.
 
     Args:
         sources: folders or zips that hold …/CLASS/FILE.
-        img_size: pixels of a side.
+        img_size: image side in pixels.
         left_out: classes that are skipped.
 
     Returns:
         images (n, 3, img_size, img_size) of bytes, labels (n,), and the class names.
 
     Raises:
-        ValueError: a source without pictures, a picture that cannot be read (the
+        ValueError: a source without images, one that cannot be read (the
             message names it), or fewer than two classes.
     """
-    listed = [(s, c, n) for s in map(Path, sources) for c, n in list_pictures(s)]
+    listed = [(s, c, n) for s in map(Path, sources) for c, n in list_images(s)]
     listed = [row for row in listed if row[1] not in left_out]
     classes = sorted({c for _, c, _ in listed})
     if len(classes) < 2:
@@ -82,20 +86,20 @@ def load_pictures(
         try:
             archive = archives.get(source)
             data = archive.read(name) if archive else (source / name).read_bytes()
-            picture = to_rgb(Image.open(io.BytesIO(data)))
+            image = to_rgb(Image.open(io.BytesIO(data)))
         except Exception as error:  # decoders raise many kinds
             raise ValueError(f"{source}: {name} cannot be read: {error}") from error
-        if picture.size != (img_size, img_size):
-            picture = picture.resize((img_size, img_size), Image.Resampling.BILINEAR)
-        images[i] = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+        if image.size != (img_size, img_size):
+            image = image.resize((img_size, img_size), Image.Resampling.BILINEAR)
+        images[i] = torch.from_numpy(np.array(image)).permute(2, 0, 1)
     for archive in archives.values():
         archive.close()
     labels = torch.tensor([classes.index(c) for _, c, _ in listed])
     return images, labels, classes
 
 
-class Pictures(Dataset):
-    """Some of the decoded pictures, each with a transform."""
+class Images(Dataset):
+    """Some of the decoded images, each with a transform."""
 
     def __init__(
         self,
@@ -126,27 +130,27 @@ def create_loaders(
     rand_augment: int = 0,
     crop_pct: float = 1.0,
 ) -> tuple[DataLoader, DataLoader]:
-    """Splits the pictures and makes loaders for training and validation.
+    """Splits the images and makes dataloaders for training and validation.
 
     Args:
-        epoch_size: pictures drawn, without repetition, in what counts as an epoch.
+        epoch_size: images drawn, without repetition, in what counts as an epoch.
         rand_augment: magnitude of RandAugment (two operations), 0 for none.
-        crop_pct: the share of each side that validation keeps, from the centre.
+        crop_pct: fraction of each side that validation keeps, from the centre.
 
     Raises:
-        ValueError: too few pictures for a split, or a share not in (0, 1].
+        ValueError: too few images for a split, or a `crop_pct` outside (0, 1].
     """
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     cut = max(1, round(val_fraction * len(images)))
     if not 0 < val_fraction < 1 or cut >= len(images):
-        raise ValueError(f"{len(images)} pictures cannot be split at {val_fraction}")
+        raise ValueError(f"{len(images)} images cannot be split at {val_fraction}")
     steps = [v2.RandomResizedCrop(img_size, scale=(0.4, 1.0), ratio=(0.8, 1.25))]
     steps += [v2.RandomHorizontalFlip()]
     steps += [v2.RandAugment(2, rand_augment)] if rand_augment else []
     steps += [v2.ToDtype(torch.float32, scale=True), v2.Normalize(MIDDLE, MIDDLE)]
     plain = create_transform(img_size, MIDDLE, MIDDLE, crop_pct)
-    train_set = Pictures(images, labels, order[cut:], v2.Compose(steps))
-    val_set = Pictures(images, labels, order[:cut], plain)
+    train_set = Images(images, labels, order[cut:], v2.Compose(steps))
+    val_set = Images(images, labels, order[:cut], plain)
     generator = torch.Generator().manual_seed(seed)
     size = min(epoch_size, len(train_set))
     sampler = RandomSampler(train_set, num_samples=size, generator=generator)
@@ -168,7 +172,7 @@ def top_k_accuracy(
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m going_modular.pretrain",
-        description="Pre-trains a ViT on many classes of pictures; stopped, it goes on "
+        description="Pre-trains a ViT on many classes of images; stopped, it continues "
         "where it was.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -182,10 +186,10 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         help="folder for everything written",
     )
     add("--model", default="vit_mini_8", help="a name of going_modular.variants")
-    add("--img-size", type=int, default=64, help="pixels of a side")
+    add("--img-size", type=int, default=64, help="image side in pixels")
     add("--init", help="checkpoint to begin with, also of another image size")
-    add("--samples", type=int, default=1_000_000, help="pictures seen in all")
-    add("--epoch-size", type=int, default=25_000, help="pictures between two savings")
+    add("--samples", type=int, default=1_000_000, help="images seen in all")
+    add("--epoch-size", type=int, default=25_000, help="images between two saves")
     add("--batch-size", type=int, default=128)
     add("--lr", type=float, default=1e-3, help="highest learning rate")
     add("--weight-decay", type=float, default=0.05)
@@ -200,7 +204,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         help="alpha of mixup (CutMix has 1); 0: none",
     )
     add("--rand-augment", type=int, default=0, help="magnitude; 0: none")
-    add("--crop-pct", type=float, default=0.8, help="share of a side kept in use")
+    add("--crop-pct", type=float, default=0.8, help="fraction of a side kept in use")
     add("--amp", choices=("off", "bf16"), default="off", help="autocast")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--seed", type=int, default=0)
@@ -214,11 +218,11 @@ def main(arguments: list[str] | None = None) -> Path:
     if not args.data:
         args.data = [Path(Food101("data", download=True).root) / "food-101" / "images"]
     if tuple(args.leave_out) != LEFT_OUT:
-        known = {name for source in args.data for name, _ in list_pictures(source)}
+        known = {name for source in args.data for name, _ in list_images(source)}
         if unknown := set(args.leave_out) - known:
             raise ValueError(f"no source has the classes {sorted(unknown)}")
     side = max(64, args.img_size)  # crops for a smaller model are cut from 64 pixels
-    images, labels, classes = load_pictures(args.data, side, tuple(args.leave_out))
+    images, labels, classes = load_images(args.data, side, tuple(args.leave_out))
     loader, val_loader = create_loaders(
         images,
         labels,
@@ -249,7 +253,8 @@ def main(arguments: list[str] | None = None) -> Path:
         kinds = [v2.MixUp(alpha=args.mixup, num_classes=len(classes))]
         kinds += [v2.CutMix(alpha=1.0, num_classes=len(classes))]
         mix = v2.RandomChoice(kinds)
-    epochs = math.ceil(args.samples / len(loader.sampler))
+    sampler = cast(RandomSampler, loader.sampler)
+    epochs = math.ceil(args.samples / len(sampler))
     optimizer = create_optimizer(model, args.lr, args.weight_decay)
     scheduler = warmup_schedule(
         optimizer, args.warmup, epochs * len(loader), args.decay
@@ -274,8 +279,8 @@ def main(arguments: list[str] | None = None) -> Path:
     (args.output / "history.json").write_text(json.dumps(results))
     five = min(5, len(classes))
     facts = {
-        "samples_seen": seen_before + epochs * len(loader.sampler),
-        "val_pictures": len(val_loader.dataset),
+        "samples_seen": seen_before + epochs * len(sampler),
+        "val_pictures": len(cast(Images, val_loader.dataset)),
         "val_top1": top_k_accuracy(model, val_loader, 1, args.device),
         "val_top5": top_k_accuracy(model, val_loader, five, args.device),
     }

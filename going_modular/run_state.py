@@ -9,6 +9,7 @@ import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ class RandomState:
 
     def state_dict(self) -> dict:
         """Returns the states, in types that `torch.load` reads with weights_only."""
-        kind, keys, *rest = np.random.get_state()
+        kind, keys, *rest = cast(tuple, np.random.get_state())
         return {
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],

@@ -297,7 +297,8 @@ def extract_features(
         the model stays in evaluation mode.
     """
     model.to(device).eval()
-    head, model.head = model.head, nn.Identity()
+    head = model.head
+    model.head = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
     try:
         with torch.no_grad():
             pairs = [(model(x.to(device)).cpu(), y) for x, y in dataloader]

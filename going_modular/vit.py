@@ -57,6 +57,8 @@ class ViT(nn.Module):
             `img_size`.
     """
 
+    preprocessing: dict  # arguments of the transform, where they are known (lesson 12)
+
     def __init__(
         self,
         img_size: int | tuple[int, int] = 224,

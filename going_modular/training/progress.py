@@ -48,8 +48,8 @@ class DistributedMeter(AverageMeter):
 class EpochProgress:
     """Hands batches to `train_step`, and knows how far an epoch has come.
 
-    Its methods `grouping` and `meter` are options of `train_step`; it is saved and loaded
-    like a model. If `stop` is True, the run ends after the step in hand.
+    Its methods `grouping` and `meter` are options of `train_step`; it is saved and
+    loaded like a model. If `stop` is True, the run ends after the step in hand.
     """
 
     def __init__(

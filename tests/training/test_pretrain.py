@@ -21,8 +21,8 @@ from going_modular.checkpoint import load_checkpoint
 from going_modular.position_embedding import interpolate_position_embedding
 from going_modular.pretrain import (
     create_loaders,
-    list_pictures,
-    load_pictures,
+    list_images,
+    load_images,
     main,
     top_k_accuracy,
 )
@@ -73,32 +73,32 @@ CLASSES_AND_NAMES = [
 
 def test_pictures_of_a_folder_and_of_a_zip(tmp_path):
     folder = touch(tmp_path / "food", *MIXED, *IGNORED)
-    assert list_pictures(folder) == CLASSES_AND_NAMES
-    assert list_pictures(str(folder)) == CLASSES_AND_NAMES
-    assert list_pictures(pack(folder, tmp_path / "food.zip")) == CLASSES_AND_NAMES
+    assert list_images(folder) == CLASSES_AND_NAMES
+    assert list_images(str(folder)) == CLASSES_AND_NAMES
+    assert list_images(pack(folder, tmp_path / "food.zip")) == CLASSES_AND_NAMES
 
 
 @pytest.mark.parametrize("prefix", ["images/", "food-101/images/"])
 def test_the_last_folder_is_the_class(tmp_path, prefix):
     folder = touch(tmp_path / "food", *MIXED)
     expected = [(kind, prefix + name) for kind, name in CLASSES_AND_NAMES]
-    assert list_pictures(pack(folder, tmp_path / "food.zip", prefix)) == expected
+    assert list_images(pack(folder, tmp_path / "food.zip", prefix)) == expected
     nested = touch(tmp_path / "nested", *(prefix + name for name in MIXED))
-    assert list_pictures(nested) == expected
+    assert list_images(nested) == expected
 
 
 def test_hidden_files_are_no_pictures(tmp_path):
     """macOS puts such files into zips, Jupyter into folders."""
     hidden = ["__MACOSX/a/._x.jpg", "a/._x.jpg", "b/.ipynb_checkpoints/2.jpg"]
     folder = touch(tmp_path / "food", *MIXED, *hidden)
-    assert list_pictures(pack(folder, tmp_path / "food.zip")) == CLASSES_AND_NAMES
-    assert list_pictures(folder) == CLASSES_AND_NAMES
+    assert list_images(pack(folder, tmp_path / "food.zip")) == CLASSES_AND_NAMES
+    assert list_images(folder) == CLASSES_AND_NAMES
 
 
 def test_sources_without_pictures(tmp_path):
     (tmp_path / "empty").mkdir()
     sources = {
-        "holds no pictures": [
+        "holds no images": [
             tmp_path / "empty",
             touch(tmp_path / "others", *IGNORED),
             pack(tmp_path / "empty", tmp_path / "empty.zip"),
@@ -111,7 +111,7 @@ def test_sources_without_pictures(tmp_path):
     for message, paths in sources.items():
         for path in paths:
             with pytest.raises(ValueError, match=message) as caught:
-                list_pictures(path)
+                list_images(path)
             assert str(path) in str(caught.value)
 
 
@@ -134,7 +134,7 @@ def stacked(*seeds):
 def test_pictures_are_read_pixel_for_pixel(noisy, tmp_path):
     archive = pack(noisy, tmp_path / "food.zip", "food-101/images/")
     for source in (noisy, str(noisy), archive):
-        images, labels, classes = load_pictures([source], 8)
+        images, labels, classes = load_images([source], 8)
         assert classes == ["apple", "bread", "soup"], "pizza is for lesson 12"
         assert labels.tolist() == [0, 0, 1, 1, 2, 2] and labels.dtype == torch.int64
         assert images.dtype == torch.uint8
@@ -142,12 +142,12 @@ def test_pictures_are_read_pixel_for_pixel(noisy, tmp_path):
 
 
 def test_classes_that_are_left_out(noisy):
-    images, labels, classes = load_pictures([noisy], 8, left_out=("apple", "soup"))
+    images, labels, classes = load_images([noisy], 8, left_out=("apple", "soup"))
     assert classes == ["bread", "pizza"] and labels.tolist() == [0, 0, 1, 1]
     assert torch.equal(images, stacked(2, 3, 4, 5))
-    assert load_pictures([noisy], 8, left_out=())[2] == sorted(os.listdir(noisy))
+    assert load_images([noisy], 8, left_out=())[2] == sorted(os.listdir(noisy))
     with pytest.raises(ValueError, match=r"at least two classes, got \['soup'\]"):
-        load_pictures([noisy], 8, left_out=("apple", "bread", "pizza"))
+        load_images([noisy], 8, left_out=("apple", "bread", "pizza"))
 
 
 def test_several_sources_share_their_classes(noisy, tmp_path):
@@ -155,7 +155,7 @@ def test_several_sources_share_their_classes(noisy, tmp_path):
     save(noise(20), more / "soup" / "0.png")
     save(noise(21), more / "waffles" / "0.png")
     archive = pack(more, tmp_path / "more.zip")
-    images, labels, classes = load_pictures([archive, noisy], 8)
+    images, labels, classes = load_images([archive, noisy], 8)
     assert classes == ["apple", "bread", "soup", "waffles"]
     assert labels.tolist() == [2, 3, 0, 0, 1, 1, 2, 2]
     assert torch.equal(images, stacked(20, 21, 0, 1, 2, 3, 6, 7))
@@ -164,7 +164,7 @@ def test_several_sources_share_their_classes(noisy, tmp_path):
 def test_pictures_of_another_size_are_resized(tmp_path):
     for size, kind in ((8, "a"), (40, "b")):
         save(noise(1, size), tmp_path / kind / "0.png")
-    images, _, _ = load_pictures([tmp_path], 16)
+    images, _, _ = load_images([tmp_path], 16)
     assert images.shape == (2, 3, 16, 16)
     for image, size in zip(images, (8, 40), strict=True):
         x = torch.from_numpy(noise(1, size)).permute(2, 0, 1)[None].float()
@@ -176,7 +176,7 @@ def test_pictures_of_another_size_are_resized(tmp_path):
 def first_picture(folder):
     """Reads the only picture of the class "a", beside one of another class."""
     save(noise(0), folder / "b" / "0.png")
-    images, labels, _ = load_pictures([folder], 8)
+    images, labels, _ = load_images([folder], 8)
     assert labels.tolist() == [0, 1]
     return images[0].permute(1, 2, 0).numpy()
 
@@ -234,7 +234,7 @@ def test_a_broken_picture_is_named(noisy, tmp_path, packed, content):
     path.write_bytes(path.read_bytes()[:60] if content == "half" else content)
     source = pack(noisy, tmp_path / "food.zip", "deep/") if packed else noisy
     with pytest.raises(ValueError, match=r"bread/1\.png cannot be read") as caught:
-        load_pictures([source], 8)
+        load_images([source], 8)
     assert str(source) in str(caught.value)
 
 
@@ -371,7 +371,7 @@ def test_randaugment_only_when_asked_for():
 
 @pytest.mark.parametrize("number, fraction", [(1, 0.05), (1, 0.5), (10, 0), (10, 1)])
 def test_too_few_pictures_for_a_split(number, fraction):
-    with pytest.raises(ValueError, match=f"{number} pictures cannot be split"):
+    with pytest.raises(ValueError, match=f"{number} images cannot be split"):
         create_loaders(*plain_pictures(number), 8, 4, 100, val_fraction=fraction)
 
 
@@ -498,7 +498,7 @@ def test_the_checkpoint_has_the_accuracy_that_was_printed(tmp_path, capsys):
     printed = ast.literal_eval(capsys.readouterr().out.splitlines()[-1])
     model, about = load_checkpoint(path)
     assert printed == about["facts"]
-    images, labels, _ = load_pictures([food], 64)
+    images, labels, _ = load_images([food], 64)
     _, val = create_loaders(images, labels, 16, 32, 1000, seed=3, crop_pct=0.8)
     for k, name in ((1, "val_top1"), (5, "val_top5")):
         assert printed[name] == pytest.approx(hits(model, val, k) / 18), name
@@ -649,7 +649,7 @@ def test_data_that_cannot_be_used(tmp_path):
     (broken / "figs" / "01.png").write_bytes(b"not a picture")
     messages = {
         tmp_path / "missing": "missing is neither a folder nor a zip",
-        tmp_path / "empty": "empty holds no pictures CLASS/FILE",
+        tmp_path / "empty": "empty holds no images CLASS/FILE",
         draw(tmp_path / "one", ["figs"]): r"at least two classes, got \['figs'\]",
         broken: r"broken: figs/01\.png cannot be read",
     }
