@@ -41,8 +41,11 @@ def chromium():
 
 
 @contextlib.contextmanager
-def watched_page(browser, **options):
-    """A page; yields it with the list of what went wrong while it was open."""
+def watched_page(browser, only="", **options):
+    """Yields a page; fails if something went wrong while it was open.
+
+    `only` stands in the faults that count, such as " asked for " another server.
+    """
     context = browser.new_context(**options)
     page = context.new_page()
     faults = []
@@ -59,8 +62,10 @@ def watched_page(browser, **options):
     page.on("request", request)
     page.on("console", message)
     page.on("pageerror", lambda error: faults.append(f"{page.url}: {error}"))
-    yield page, faults
+    yield page
     context.close()
+    faults = [fault for fault in faults if only in fault]
+    assert not faults, "\n".join(faults[:20])
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -74,5 +79,7 @@ def server(folder):
     handler = functools.partial(_Quiet, directory=folder)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
         threading.Thread(target=httpd.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{httpd.server_address[1]}"
-        httpd.shutdown()
+        try:
+            yield f"http://127.0.0.1:{httpd.server_address[1]}"
+        finally:  # else the thread would spin when a test has failed
+            httpd.shutdown()
