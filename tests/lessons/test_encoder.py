@@ -318,10 +318,7 @@ def test_the_callers_tokens_stay():
         (lambda: DropPath(-0.1), r"\[0, 1\), got -0.1"),
         (lambda: DropPath(1.0), r"\[0, 1\), got 1.0"),
         (lambda: DropPath(math.nan), "got nan"),
-        (
-            lambda: blocks(2, 2, 4, 8)(torch.zeros(2, 5, 8), torch.ones(5, 5)),
-            "boolean",
-        ),
+        (lambda: blocks(2, 2, 4, 8)(torch.zeros(2, 5, 8), torch.ones(5, 5)), "boolean"),
         (
             lambda: blocks(2, 2, 4, 8)(torch.zeros(2, 5, 8), torch.ones(4, 4).bool()),
             r"to \(2, 2, 5, 5\), got \(4, 4\)",

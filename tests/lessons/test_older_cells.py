@@ -60,10 +60,7 @@ def test_cells_of_the_data_chapter(url, tmp_path, monkeypatch, capsys):
 
     IMG_SIZE = 224
     manual_transforms = transforms.Compose(
-        [
-            transforms.Resize((IMG_SIZE, IMG_SIZE)),
-            transforms.ToTensor(),
-        ]
+        [transforms.Resize((IMG_SIZE, IMG_SIZE)), transforms.ToTensor()]
     )
     BATCH_SIZE = 32
     train_dataloader, test_dataloader, class_names = data_setup.create_dataloaders(

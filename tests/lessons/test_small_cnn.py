@@ -10,12 +10,7 @@ from ablation import interval
 from torch import nn
 from torch.nn import functional as F
 
-from going_modular.small_cnn import (
-    ResidualBlock,
-    SmallCNN,
-    equal_vit,
-    shuffle_patches,
-)
+from going_modular.small_cnn import ResidualBlock, SmallCNN, equal_vit, shuffle_patches
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 

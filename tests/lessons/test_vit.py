@@ -9,15 +9,7 @@ from dataclasses import asdict
 import pytest
 import timm
 import torch
-from comparing import (
-    TOLERANCE,
-    assert_same,
-    copy_weights,
-    fill,
-    layer_norm,
-    run,
-    seeds,
-)
+from comparing import TOLERANCE, assert_same, copy_weights, fill, layer_norm, run, seeds
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from timm.layers import calculate_drop_path_rates

@@ -30,10 +30,7 @@ def value_and_gradients(output, **tensors):
     downstream = torch.randn(output.shape, generator=generator, dtype=torch.float64)
     # What the output does not depend on gets zeros, to be compared like the rest.
     found = torch.autograd.grad(
-        output,
-        tensors.values(),
-        downstream.to(output.dtype),
-        materialize_grads=True,
+        output, tensors.values(), downstream.to(output.dtype), materialize_grads=True
     )
     return {"output": output.detach(), **dict(zip(tensors, found, strict=True))}
 
