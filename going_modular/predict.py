@@ -143,8 +143,8 @@ def run(args: argparse.Namespace) -> int:
     failed = seen = 0
     predictions = predict_each(model, sources, transform, args.batch_size, args.device)
     for seen, (source, probabilities, error) in enumerate(predictions, start=1):
-        line = {"source": source}
-        if error:
+        line: dict = {"source": source}
+        if probabilities is None:
             failed += 1
             print(f"error: {error}", file=sys.stderr)
             line["error"] = error

@@ -9,9 +9,10 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
@@ -76,8 +77,9 @@ def log_epochs(options: TrainOptions, images: int) -> Callable:
         line = " ".join(f"{name} {value:.4f}" for name, value in last.items())
         print(f"epoch {epoch + 1}/{options.epochs}: {line}, {speed:.0f} images/s")
         sys.stdout.flush()  # into a log at once
-        for name, value in last.items() if writer else ():
-            writer.add_scalar(name, value, epoch + 1)
+        if writer is not None:
+            for name, value in last.items():
+                writer.add_scalar(name, value, epoch + 1)
 
     return log
 
@@ -119,7 +121,7 @@ def run(options: TrainOptions, device: torch.device) -> None:
     train_loader, val_loader, test_loader = map(shard_dataloader, loaders)
     count = sum(p.numel() for p in model.parameters() if p.requires_grad)
     say(f"{config['name']} on {size} x {device}: {count:,} trainable parameters")
-    images = [len(loader.dataset) for loader in loaders]
+    images = [len(cast(Sized, loader.dataset)) for loader in loaders]
     say("{} images to train, {} to validate, {} to test".format(*images))
 
     model = wrap_model(model, device, options.fsdp)
@@ -165,7 +167,7 @@ def run(options: TrainOptions, device: torch.device) -> None:
         facts = {"test_accuracy": accuracy, "test_pictures": images[2]}
         path = options.output / "model.safetensors"
         save_checkpoint(plain, path, config, classes, preprocessing, **facts)
-        labels = torch.tensor(test_loader.dataset.targets).bincount()
+        labels = torch.tensor(load_folder(folder / "test").targets).bincount()
         baseline = labels.max().item() / labels.sum().item()
         say(
             f"test accuracy {accuracy:.1%} (epoch {best + 1}, the best on validation), "

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import cast
 
 import torch
 import torch.distributed as dist
@@ -17,7 +18,9 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
+from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import (
     BatchSampler,
@@ -27,6 +30,8 @@ from torch.utils.data import (
     SequentialSampler,
     default_collate,
 )
+
+from going_modular.vit import ViT
 
 
 @contextmanager
@@ -44,11 +49,11 @@ def process_group(device: torch.device | str = "cpu") -> Iterator[torch.device]:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    store, rank, size = next(dist.rendezvous("env://"))
+    store, rank, size = next(rendezvous("env://"))
     if os.environ["LOCAL_WORLD_SIZE"] == os.environ["WORLD_SIZE"]:  # one machine
         # When torchrun restarts the processes, its store still holds the addresses of
         # those that are gone. So each attempt has a prefix of its own.
-        store = dist.PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
+        store = PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
     dist.init_process_group(backend, store=store, rank=rank, world_size=size)
     yield device
     # Not after an error: the others wait for this process, and would for ever.
@@ -128,9 +133,10 @@ def shard_dataloader(dataloader: DataLoader) -> DataLoader:
     ordered = isinstance(dataloader.sampler, SequentialSampler)
     if not ordered and dataloader.generator is None:
         raise ValueError("a dataloader that shuffles needs a generator, seeded equally")
+    batches = cast(BatchSampler, dataloader.batch_sampler)
     return DataLoader(
         dataloader.dataset,
-        batch_sampler=DistributedBatchSampler(dataloader.batch_sampler, rank, size),
+        batch_sampler=DistributedBatchSampler(batches, rank, size),
         num_workers=dataloader.num_workers,
         collate_fn=EmptyCollate(dataloader.dataset),
         pin_memory=dataloader.pin_memory,
@@ -148,9 +154,7 @@ def allow_empty(loss_fn: nn.Module) -> Callable:
     return loss_or_zero
 
 
-def wrap_model(
-    model: nn.Module, device: torch.device | str, fsdp: bool = False
-) -> nn.Module:
+def wrap_model(model: ViT, device: torch.device | str, fsdp: bool = False) -> nn.Module:
     """Wraps a ViT so that its gradients are those of all processes.
 
     Args:
@@ -161,8 +165,10 @@ def wrap_model(
     if fsdp:
         for block in model.encoder:
             fully_shard(block)
-        return fully_shard(model)
-    return model if rank_and_size()[1] == 1 else DistributedDataParallel(model)
+        fully_shard(model)
+    elif rank_and_size()[1] > 1:
+        return DistributedDataParallel(model)
+    return model
 
 
 FULL = StateDictOptions(full_state_dict=True)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -84,7 +84,7 @@ def parse(arguments: list[str] | None = None) -> TrainOptions:
         if f.type is bool:
             parser.add_argument(name, action=argparse.BooleanOptionalAction, **how)
         else:
-            read = _reader(f.type, about["low"], about["high"])
+            read = _reader(cast(type, f.type), about["low"], about["high"])
             parser.add_argument(name, type=read, choices=about["choices"], **how)
     return TrainOptions(**vars(parser.parse_args(arguments)))
 

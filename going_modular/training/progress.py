@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import nn
@@ -55,13 +56,14 @@ class EpochProgress:
     def __init__(
         self, model: nn.Module, dataloader: DataLoader, device: torch.device | str
     ) -> None:
-        self.model, self.device, self.stop = model, device, False
+        self.model: Any = model  # of which DDP has an attribute that modules lack
+        self.device, self.stop = device, False
         self.random = RandomState(dataloader)
         self.begin()
 
     def begin(self) -> None:
         """Starts a new epoch."""
-        self.batches_done, self.random_at_start = 0, None
+        self.batches_done, self.random_at_start = 0, {}
 
     def meter(self) -> DistributedMeter:
         """Returns what averages: within an epoch with what was averaged so far."""

@@ -8,6 +8,7 @@ from contextlib import redirect_stdout
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from safetensors import safe_open
@@ -97,7 +98,7 @@ def create_loaders(
     ]
     crop = (v2.Resize, v2.CenterCrop)
     augmented += [step for step in plain.transforms if not isinstance(step, crop)]
-    *loaders, classes = create_train_val_test_dataloaders(
+    train, val, test, classes = create_train_val_test_dataloaders(
         folder / "train",
         folder / "test",
         v2.Compose(augmented) if augment else plain,
@@ -107,10 +108,10 @@ def create_loaders(
         test_transform=plain,
         seed=seed,
     )
-    for loader in loaders:
-        images = getattr(loader.dataset, "dataset", loader.dataset)  # of a subset
+    for loader in (train, val, test):
+        images: Any = getattr(loader.dataset, "dataset", loader.dataset)  # of a subset
         images.loader = CachedLoader(images.loader, cache)
-    return *loaders, classes
+    return train, val, test, classes
 
 
 def _load(init: str) -> ViT:
@@ -150,11 +151,11 @@ def build_model(
     Raises:
         ValueError: an unknown name, or a file that is missing or holds something else.
     """
-    rates = {"mlp_dropout": dropout, "embedding_dropout": dropout}
-    own = {} if img_size is None else {"img_size": img_size}
+    rates: dict[str, Any] = {"mlp_dropout": dropout, "embedding_dropout": dropout}
+    own: dict = {} if img_size is None else {"img_size": img_size}
     if init == "scratch":
         model = create_vit(name, num_classes=num_classes, **own | rates)
-        preprocessing = {"mean": MIDDLE, "std": MIDDLE}
+        preprocessing: dict = {"mean": MIDDLE, "std": MIDDLE}
     else:
         start = _load(init)
         model = ViT(**read_sizes(start.state_dict()) | own | rates)
