@@ -179,7 +179,7 @@ def test_a_blank_one_gets_none_and_is_told_so(rows):
 @pytest.mark.slow
 def test_a_wrong_answer_costs_its_own_points_only(rows):
     assert points(rows, "partly") == CHECKED | IN_WORDS | {"several-check": "0"}
-    assert "stands behind the patches" in rows["partly"]["several-check"]["reason"]
+    assert "appended to the patches" in rows["partly"]["several-check"]["reason"]
 
 
 @pytest.mark.slow
@@ -205,7 +205,7 @@ def test_tricks_bring_nothing_and_are_named(rows):
     found = rows["tampered"]
     assert {float(row["points"]) for row in found.values()} == {0}
     assert found["several-check"]["of"] == "3"
-    assert "stands behind the patches" in found["several-check"]["reason"]
+    assert "appended to the patches" in found["several-check"]["reason"]
     assert "check had been changed" in found["several-check"]["reason"]
     assert "check was missing" in found["mended-check"]["reason"]
     assert "touches the checks" in found["repeated-check"]["reason"]
