@@ -6,7 +6,10 @@ BIN    := $(VENV)/bin
 # a file (so a notebook, or what its tests have set up) stays with one worker.
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
-NBVAL  := $(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout=120 \
+# The lessons that train take longest; begun first, they leave no worker idle at the end.
+LONG   := $(wildcard notebooks/1[1-4]*.ipynb notebooks/A*.ipynb)
+LESSONS = $(LONG) $(filter-out $(LONG),$(wildcard notebooks/*.ipynb))
+NBVAL  := $(PYTEST) --no-loadscope-reorder --nbval --nbval-current-env --nbval-cell-timeout=120 \
 	--nbval-sanitize-with=tests/nbval_sanitize.cfg
 
 .PHONY: help course lab install test test-slow types hooks export exercises grade ledger figures \
@@ -39,7 +42,7 @@ test: $(VENV)/.author  ## check modules, lessons and proofs
 	@$(BIN)/ruff format --check .
 	@$(MAKE) --no-print-directory types
 	@$(PYTEST) tests -m "not slow"
-	@$(NBVAL) notebooks/*.ipynb
+	@$(NBVAL) $(LESSONS)
 
 test-slow: $(VENV)/.author  ## the checks that take minutes
 	@$(PYTEST) tests -m slow --durations=15
