@@ -76,30 +76,32 @@ html_theme_options = {
 }
 
 
-def alt_texts(notebook: Path) -> dict[str, str]:
-    """Returns the stored alt text of each picture, by the name MyST-NB gives it."""
-    texts = {}
+def stored_images(notebook: Path) -> dict[str, dict]:
+    """Returns what `show` stores with each image, by the name MyST-NB gives it."""
+    found = {}
     for cell in nbformat.read(notebook, as_version=4).cells:
         for output in cell.get("outputs", []):
-            picture = output.get("data", {}).get("image/png")
-            alt = output.get("metadata", {}).get("image/png", {}).get("alt")
-            if picture and alt:
-                name = hashlib.sha256(base64.b64decode(picture)).hexdigest()
-                texts[name] = alt
-    return texts
+            for kind in ("image/png", "image/jpeg"):
+                seen = output.get("metadata", {}).get(kind, {})
+                if seen.get("alt") and kind in output.get("data", {}):
+                    image = base64.b64decode(output["data"][kind])
+                    found[hashlib.sha256(image).hexdigest()] = seen
+    return found
 
 
-def give_pictures_their_alt_texts(app: Sphinx, doctree: nodes.document) -> None:
-    """MyST-NB does not read the alt text that `show` stores with a picture."""
+def describe_images(app: Sphinx, doctree: nodes.document) -> None:
+    """MyST-NB reads neither the alt text nor the width that `show` stores."""
     source = Path(app.env.doc2path(app.env.docname))
     if source.suffix == ".ipynb":
-        texts = alt_texts(source)
+        found = stored_images(source)
         for image in doctree.findall(nodes.image):
-            name = Path(image["uri"]).stem
-            if name in texts:
-                image["alt"] = texts[name]
+            seen = found.get(Path(image["uri"]).stem, {})
+            if "alt" in seen:
+                image["alt"] = seen["alt"]
+            if "width" in seen:
+                image["width"] = f"{seen['width']}px"
 
 
 def setup(app: Sphinx) -> None:
     """Registers what this site adds to its extensions."""
-    app.connect("doctree-read", give_pictures_their_alt_texts)
+    app.connect("doctree-read", describe_images)

@@ -195,6 +195,8 @@ class StopRequest:
                 number = self.receiver.recv(1)
                 if not number:
                     return
+                if number[0] not in self.handlers:  # as when a worker process ends
+                    continue
                 if self.since is None:
                     self._ask("finishing the step; a second signal ends it at once")
                 elif torchrun is None or waited > self.REPEATED:

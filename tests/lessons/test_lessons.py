@@ -94,8 +94,8 @@ def test_every_picture_has_an_alt_text(notebook):
     for cell in read(notebook).cells:
         assert not re.search(r"!\[\s*\]\(|<img(?![^>]*alt=)", cell.source)
         for output in cell.get("outputs", []):
-            if "image/png" in output.get("data", {}):
-                alt = output.metadata["image/png"]["alt"]
+            for kind in {"image/png", "image/jpeg"} & set(output.get("data", {})):
+                alt = output.metadata[kind]["alt"]
                 assert len(alt) > 10, cell.source
 
 

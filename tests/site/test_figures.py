@@ -26,6 +26,7 @@ from vit_course.figures import (
     draw_model,
     equations,
     hero,
+    lesson_drawings,
     patchify,
     shapes,
 )
@@ -127,6 +128,7 @@ def test_no_text_is_small_cut_off_or_on_another(dark: bool) -> None:
 # --- The other figures, each a canvas of vit_course/figures/canvas.py ---
 
 NAMES = ("equations", "shapes", "encoder_block", "attention", "patchify", "hero")
+LESSONS = tuple(lesson_drawings.OF_LESSONS)
 THEMES = ("light", "dark")
 
 
@@ -135,7 +137,11 @@ def drawn() -> dict[tuple[str, str], Canvas]:
     """Each figure once, for all tests that only look."""
     canvases = {}
     for theme in THEMES:
-        for name, canvas in draw.draw_canvases(theme).items():
+        of_lessons = {
+            name: function(theme == "dark")
+            for name, (_, function) in lesson_drawings.OF_LESSONS.items()
+        }
+        for name, canvas in (draw.draw_canvases(theme) | of_lessons).items():
             canvas.frame()
             canvases[name, theme] = canvas
     return canvases
@@ -156,7 +162,7 @@ def number(value: float, form: str = "{:.2f}") -> str:
 
 
 @pytest.mark.parametrize("theme", THEMES)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES + LESSONS)
 def test_no_text_of_a_new_figure_is_small_cut_off_or_on_another(
     drawn, name, theme
 ) -> None:
@@ -175,7 +181,7 @@ def test_no_text_of_a_new_figure_is_small_cut_off_or_on_another(
 
 
 @pytest.mark.parametrize("theme", THEMES)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES + LESSONS)
 def test_text_stands_out_from_what_is_behind_it(drawn, name, theme) -> None:
     canvas = drawn[name, theme]
     texts = texts_of(canvas)
@@ -309,6 +315,7 @@ def test_each_equation_is_drawn_in_its_colour(drawn) -> None:
 def test_every_figure_has_a_text_for_those_who_do_not_see_it() -> None:
     texts = json.loads((ROOT / "images" / "alt_texts.json").read_text("utf-8"))
     assert sorted(texts) == sorted((*NAMES, "model"))
+    texts |= {name: alt for name, (alt, _) in lesson_drawings.OF_LESSONS.items()}
     for name, text in texts.items():
         sentences = re.findall(r"[.](?: |$)", text)
         assert 1 <= len(sentences) <= 3 and text.endswith("."), name

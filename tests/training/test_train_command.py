@@ -9,6 +9,7 @@ import shutil
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -317,6 +318,22 @@ def test_a_second_signal_ends_it_at_once(pictures, tmp_path):
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGCONT)
     assert process.wait(60) in (130, -signal.SIGTERM)
+
+
+def test_the_end_of_a_worker_process_is_no_request_to_stop():
+    """A DataLoader has a handler for SIGCHLD, and Python reports that signal too."""
+    before = signal.signal(signal.SIGCHLD, lambda *_: None)
+    progress = SimpleNamespace(stop=False)
+    try:
+        with StopRequest(progress):
+            os.kill(os.getpid(), signal.SIGCHLD)
+            time.sleep(0.3)
+            assert not progress.stop
+            os.kill(os.getpid(), signal.SIGTERM)
+            while not progress.stop:  # until the test's time-limit
+                time.sleep(0.01)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def test_an_older_run_is_not_overwritten(tmp_path, capsys):
