@@ -113,8 +113,8 @@ def _check_start(answer: type) -> None:
     hint(
         len(start.unique(dim=0)) == len(start),
         "class tokens are initialised to the same values, and have no positions of "
-        "their own: they would stay equal for ever. Initialise `weight` with small "
-        "random values.",
+        "their own: those that the head reads alike, or not at all, would stay equal "
+        "for ever. Initialise `weight` with small random values.",
     )
     is_initialised_small(start, "weight")
 
@@ -133,8 +133,8 @@ def check_class_tokens(answer: type) -> None:
         shape = tuple(module.weight.shape)
         hint(
             count == 1 or shape != (1, 1, 4),
-            "there is one vector for all the class tokens. They would stay equal for "
-            "ever: each needs a row of its own in `weight`.",
+            "there is one vector for all the class tokens, so they are always equal: "
+            "each needs a row of its own in `weight`.",
         )
         hint(
             shape == (1, count, 4),
