@@ -26,7 +26,10 @@ MISTAKES = {
     ),
     "03_conv2d_patchify": (
         "lessons/test_patch_embedding.py",
-        [("a sign", "maps.flatten(2).tr", "-maps.flatten(2).tr")],
+        [
+            ("a sign", "maps.flatten(2).tr", "-maps.flatten(2).tr"),
+            ("norm_layer ignored", "return self.norm(tokens)", "return tokens"),
+        ],
     ),
     "04_class_token": (
         "lessons/test_class_token.py",
@@ -510,4 +513,4 @@ def test_a_mistake_fails_a_value_test(
 
 def test_every_mistake_has_its_own_name():
     names = [case.id for case in CASES]
-    assert len(set(names)) == len(names) == 106
+    assert len(set(names)) == len(names) == 107

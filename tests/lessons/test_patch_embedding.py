@@ -1,13 +1,16 @@
-"""Lesson 03: the patch embedding against unfold and the same matrix."""
+"""Lesson 03: the patch embedding against unfold and the same matrix, and timm."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from timm.layers import PatchEmbed
 from torch import nn
 
+from going_modular.checkpoint import load_checkpoint
 from going_modular.patch_embedding import PatchEmbedding
+from vit_course.figures import sliding_kernel
 
 sizes = st.tuples(*[st.integers(1, 4)] * 4, st.integers(1, 6), st.integers(1, 9))
 
@@ -42,6 +45,51 @@ def test_state_dict_and_size():
     assert sum(p.numel() for p in layer.parameters()) == 590_592
 
 
+@pytest.mark.parametrize("norm_layer", [None, nn.LayerNorm])
+def test_equals_timm_with_and_without_norm(norm_layer):
+    torch.manual_seed(0)
+    ours = PatchEmbedding(3, 4, 10, norm_layer=norm_layer).double()
+    theirs = PatchEmbed((8, 12), 4, 3, 10, norm_layer=norm_layer).double()
+    for parameter in ours.parameters():  # at one and zero, forgetting it would pass
+        nn.init.normal_(parameter)
+    renamed = {k.replace("patcher", "proj"): v for k, v in ours.state_dict().items()}
+    theirs.load_state_dict(renamed)  # strict: the norm has timm's names
+    x = torch.randn(2, 3, 8, 12, dtype=torch.float64, requires_grad=True)
+    theirs_x = x.detach().clone().requires_grad_()
+    out, expected = ours(x), theirs(theirs_x)
+    torch.testing.assert_close(out, expected, atol=1e-12, rtol=1e-12)
+    downstream = torch.randn_like(out)
+    out.backward(downstream)
+    expected.backward(downstream)
+    torch.testing.assert_close(x.grad, theirs_x.grad, atol=1e-12, rtol=1e-12)
+    gradients = dict(theirs.named_parameters())
+    assert len(gradients) == (2 if norm_layer is None else 4)
+    for name, parameter in ours.named_parameters():
+        grad = gradients[name.replace("patcher", "proj")].grad
+        torch.testing.assert_close(parameter.grad, grad, atol=1e-11, rtol=1e-11)
+
+
+def test_without_norm_a_stored_checkpoint_still_loads():
+    stored = load_checkpoint()[0].embedding.patch_embedding.state_dict()
+    assert set(stored) == {"patcher.weight", "patcher.bias"}
+    PatchEmbedding(3, 8, 192).load_state_dict(stored)
+
+
+def test_the_drawing_shows_what_the_class_computes():
+    found = sliding_kernel.measure()
+    layer = PatchEmbedding(in_channels=1, patch_size=2, embedding_dim=3)
+    with torch.no_grad():
+        layer.patcher.weight.copy_(found.kernels[:, None])
+        assert torch.equal(layer(found.image[None, None])[0], found.tokens)
+    canvas = sliding_kernel.draw_sliding_kernel()
+    words = [text.get_text() for text in canvas.axes.texts]
+    tokens = [f"{value:.0f}" for value in found.tokens.flatten()]
+    start = words.index("token 1")
+    drawn = [word for word in words[start - 3 :] if word.isdigit()]
+    assert drawn == tokens
+    assert "1·(−1) + 5·1 + 1·(−1) + 5·1 = 8" in words
+
+
 def test_two_patch_sizes_live_together():
     small, large = PatchEmbedding(3, 8, 4), PatchEmbedding(3, 16, 4)
     x = torch.rand(1, 3, 32, 32)
@@ -56,7 +104,7 @@ def test_initial_weights_have_variance_one_over_inputs():
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool])
-def test_whole_numbers_are_refused(dtype):
+def test_integers_raise(dtype):
     with pytest.raises(ValueError, match="floating point, got torch"):
         PatchEmbedding(3, 8, 4)(torch.ones(1, 3, 16, 16, dtype=dtype))
 

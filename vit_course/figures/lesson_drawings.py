@@ -8,10 +8,19 @@ from matplotlib.figure import Figure
 
 from vit_course.figures.canvas import Canvas
 from vit_course.figures.draw import FIGURES
+from vit_course.figures.sliding_kernel import draw_sliding_kernel
 
 ALT_TEXTS = Path(__file__).resolve().parents[2] / "images" / "alt_texts.json"
 # Drawings that no file of `images/` holds: an alternative text, and who draws it.
-OF_LESSONS: dict[str, tuple[str, Callable[..., Canvas]]] = {}
+OF_LESSONS: dict[str, tuple[str, Callable[..., Canvas]]] = {
+    "sliding_kernel": (
+        "A kernel of 2 by 2 moves over an image of 4 by 4 with stride 2 and visits its "
+        "four patches. On patch 2, kernel 2 (right minus left) sums the products to "
+        "one value, 8. Three kernels give three feature maps, and the place of patch 2 "
+        "in all three maps is its token: 12, 8, 0.",
+        draw_sliding_kernel,
+    ),
+}
 
 
 def drawing(name: str, dark: bool = False) -> tuple[Figure, str]:
