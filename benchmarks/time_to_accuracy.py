@@ -75,7 +75,7 @@ def main() -> None:
     folder = find_pictures(args.data) if args.data else get_foodvision_mini()
     start, metadata = load_checkpoint()
     own = metadata["preprocessing"]
-    whole = own | {"crop_pct": 1.0}
+    whole = own | {"crop_pct": None}
     plain, classes = decode(folder / "train", whole)
     cut, _ = decode(folder / "train", own)
     tests_whole, _ = decode(folder / "test", whole)

@@ -143,7 +143,7 @@ def main() -> None:
     start, metadata = load_checkpoint(args.checkpoint)
     own = metadata["preprocessing"]
     plain, classes = decode(folder / "train", own)
-    whole, _ = decode(folder / "train", own | {"crop_pct": 1.0})
+    whole, _ = decode(folder / "train", own | {"crop_pct": None})
     test, _ = decode(folder / "test", own)
     baseline = test.tensors[1].bincount().max().item() / len(test)
     print(f"{len(plain)} training, {len(test)} test images, baseline {baseline:.1%}")

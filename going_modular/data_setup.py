@@ -20,7 +20,7 @@ def create_transform(
     img_size: int | tuple[int, int] = 224,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
-    crop_pct: float = 1.0,
+    crop_pct: float | None = None,
 ) -> v2.Compose:
     """Makes the steps from a PIL image to a tensor of shape (3, height, width).
 
@@ -28,25 +28,28 @@ def create_transform(
         img_size: pixels of a side, or (height, width).
         mean: subtracted from each channel; None leaves values in 0 … 1.
         std: divides each channel; given together with `mean`.
-        crop_pct: fraction of each side that the centre crop keeps; 1 keeps all.
+        crop_pct: None squeezes the whole image to the size. A fraction keeps the
+            proportions, as torchvision's transforms do: the shorter side is resized to
+            the (larger) size divided by it, and the centre is cropped.
 
     Raises:
         ValueError: a size below 1, only one of `mean` and `std`, or a `crop_pct` that
             is not in (0, 1].
     """
-    size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
+    size = [img_size, img_size] if isinstance(img_size, int) else list(img_size)
     if len(size) != 2 or min(size) < 1:
         raise ValueError(
             f"img_size must be positive or (height, width), got {img_size}"
         )
     if (mean is None) != (std is None):
         raise ValueError(f"give both mean and std or neither, got {mean} and {std}")
-    if not 0 < crop_pct <= 1:
+    if crop_pct is not None and not 0 < crop_pct <= 1:
         raise ValueError(f"crop_pct must be in (0, 1], got {crop_pct}")
-    steps: list[torch.nn.Module] = [
-        v2.Resize([round(side / crop_pct) for side in size])
-    ]
-    steps += [v2.CenterCrop(size)] if crop_pct < 1 else []
+
+    if crop_pct is None:
+        steps: list[torch.nn.Module] = [v2.Resize(size)]
+    else:
+        steps = [v2.Resize(round(max(size) / crop_pct)), v2.CenterCrop(size)]
     steps += [v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
     if mean is not None and std is not None:
         steps.append(v2.Normalize(mean, std))

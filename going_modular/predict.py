@@ -90,7 +90,7 @@ def draw_attention(model: ViT, source: str, path: Path) -> None:
     rollout = attention_rollout([weights.cpu() for weights in maps])
     attention = class_token_map(rollout, model.embedding.position_embedding.grid)[0, 0]
     side = 4 * model.preprocessing["img_size"]  # the same crop, larger
-    keep = {"img_size": side, "crop_pct": model.preprocessing.get("crop_pct", 1.0)}
+    keep = {"img_size": side, "crop_pct": model.preprocessing.get("crop_pct")}
     large = create_transform(**keep)(original)  # (3, side, side)
     save_image(torch.cat([large, attention_overlay(large, attention)], dim=2), path)
 

@@ -7,8 +7,12 @@ import pytest
 import torch
 from PIL import Image
 from torchvision import transforms
+from torchvision.models import ViT_B_16_Weights
+from torchvision.transforms import v2
 
 from going_modular.data_setup import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
     create_dataloaders,
     create_train_val_test_dataloaders,
     create_transform,
@@ -126,6 +130,54 @@ def test_crop_keeps_the_centre():
     torch.testing.assert_close(kept[0, 0], torch.arange(1.0, 9.0))
     assert kept.shape == (3, 8, 8)
     assert create_transform((8, 4), crop_pct=0.5)(picture).shape == (3, 8, 4)
+
+
+def noise(width, height):
+    pixels = np.random.default_rng(1).integers(0, 256, (height // 8, width // 8, 3))
+    return Image.fromarray(pixels.astype(np.uint8)).resize((width, height))
+
+
+@pytest.mark.parametrize("size", [(640, 400), (256, 360), (300, 300), (97, 501)])
+def test_crop_equals_torchvisions_transform(size):
+    image = noise(*size)
+    theirs = ViT_B_16_Weights.IMAGENET1K_V1.transforms()(image)
+    ours = create_transform(224, IMAGENET_MEAN, IMAGENET_STD, crop_pct=224 / 256)(image)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+    weights = ViT_B_16_Weights.IMAGENET1K_SWAG_E2E_V1  # resized to 384, none cut off
+    theirs = weights.transforms(interpolation=v2.InterpolationMode.BILINEAR)(image)
+    ours = create_transform(384, IMAGENET_MEAN, IMAGENET_STD, crop_pct=1)(image)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("crop_pct", [0.3, 0.875, 1])
+@pytest.mark.parametrize("size", [(400, 200), (200, 400)])
+def test_crop_keeps_proportions(size, crop_pct):
+    """A square in the middle of a long image stays as high as it is wide."""
+    image = Image.new("L", size)
+    image.paste(
+        255,
+        (size[0] // 2 - 20, size[1] // 2 - 20, size[0] // 2 + 20, size[1] // 2 + 20),
+    )
+    white = create_transform(100, crop_pct=crop_pct)(image)[0] > 0.5
+    side = round(40 * 100 / (200 * crop_pct))
+    for axis in (0, 1):
+        assert abs(white.any(dim=axis).sum().item() - side) <= 1
+
+
+def test_without_a_crop_the_whole_image_is_squeezed():
+    image = noise(40, 16)
+    squeezed = v2.Compose([v2.Resize((8, 8)), *create_transform(8).transforms[1:]])
+    assert torch.equal(create_transform(8)(image), squeezed(image))
+    assert torch.equal(create_transform(8, crop_pct=None)(image), squeezed(image))
+
+
+def test_a_square_image_is_prepared_as_by_earlier_versions():
+    """The course's checkpoint was measured on these, resized to 80 x 80 and cropped."""
+    image, half = noise(64, 64), (0.5, 0.5, 0.5)
+    earlier = [v2.Resize([80, 80]), v2.CenterCrop((64, 64))]
+    earlier += create_transform(64, half, half).transforms[1:]
+    found = create_transform(64, half, half, crop_pct=0.8)(image)
+    assert torch.equal(found, v2.Compose(earlier)(image))
 
 
 @pytest.mark.parametrize("share", [0, -0.5, 1.01, float("nan")])

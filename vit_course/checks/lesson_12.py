@@ -158,20 +158,20 @@ def check_patch_features(answer: Callable) -> None:
 # 2. Find the bug: preprocessing for a model
 
 
-def _stack(images, img_size, mean=None, std=None, crop_pct=1.0, rgb=True):
+def _stack(images, img_size, mean=None, std=None, crop_pct=None, rgb=True):
     transform = create_transform(img_size, mean, std, crop_pct)
     images = [p.convert("RGB") if rgb else p for p in images]
     return torch.stack([transform(p) for p in images])
 
 
-def _imagenet(images, img_size, mean=None, std=None, crop_pct=1.0):
+def _imagenet(images, img_size, mean=None, std=None, crop_pct=None):
     return _stack(images, img_size, IMAGENET_MEAN, IMAGENET_STD, crop_pct)
 
 
 def _with_defaults(default_mean, default_std):
     """Prepares images, with a mean and standard deviation for models that have none."""
 
-    def prepare(images, img_size, mean=default_mean, std=default_std, crop_pct=1.0):
+    def prepare(images, img_size, mean=default_mean, std=default_std, crop_pct=None):
         return _stack(images, img_size, mean, std, crop_pct)
 
     return prepare
@@ -189,30 +189,30 @@ PREPARE_MISTAKES = {
     "model was trained with its own: they are in `model.preprocessing`.": _imagenet,
     "size and normalisation are those of ImageNet, not of this model. All that it "
     "needs is in `model.preprocessing`.": (
-        lambda images, img_size, mean=None, std=None, crop_pct=1.0: _stack(
+        lambda images, img_size, mean=None, std=None, crop_pct=None: _stack(
             images, img_size, IMAGENET_MEAN, IMAGENET_STD
         )
     ),
     "the normalisation is right now. But this model was trained on centre crops "
     "(`crop_pct`), and your images are resized without a crop.": (
-        lambda images, img_size, mean=None, std=None, crop_pct=1.0: _stack(
+        lambda images, img_size, mean=None, std=None, crop_pct=None: _stack(
             images, img_size, mean, std
         )
     ),
     "the pixel values are left in 0 … 1. This model expects them normalised with its "
     "mean and standard "
-    "deviation.": lambda images, img_size, mean=None, std=None, crop_pct=1.0: _stack(
+    "deviation.": lambda images, img_size, mean=None, std=None, crop_pct=None: _stack(
         images, img_size, None, None, crop_pct
     ),
     "every image gets 64 x 64 pixels. Another model may want another size: it is in "
     "`model.preprocessing`.": (
-        lambda images, img_size, mean=None, std=None, crop_pct=1.0: _stack(
+        lambda images, img_size, mean=None, std=None, crop_pct=None: _stack(
             images, 64, mean, std, crop_pct
         )
     ),
     "the mean and standard deviation are 0.5 for every model. Another model may have "
     "others: they are in `model.preprocessing`.": (
-        lambda images, img_size, mean=None, std=None, crop_pct=1.0: _stack(
+        lambda images, img_size, mean=None, std=None, crop_pct=None: _stack(
             images, img_size, (0.5,) * 3, (0.5,) * 3, crop_pct
         )
     ),

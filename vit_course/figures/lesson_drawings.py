@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from vit_course.figures.canvas import Canvas
 from vit_course.figures.draw import FIGURES
+from vit_course.figures.loading import draw_loading
 from vit_course.figures.sliding_kernel import draw_sliding_kernel
 
 ALT_TEXTS = Path(__file__).resolve().parents[2] / "images" / "alt_texts.json"
@@ -19,6 +20,13 @@ OF_LESSONS: dict[str, tuple[str, Callable[..., Canvas]]] = {
         "one value, 8. Three kernels give three feature maps, and the place of patch 2 "
         "in all three maps is its token: 12, 8, 0.",
         draw_sliding_kernel,
+    ),
+    "loading": (
+        "From files to a batch. Folders named pizza, steak and sushi hold the images; "
+        "the Dataset numbers them and knows the label of each; the DataLoader shuffles "
+        "the entries and deals 32 at a time; a batch is one tensor of images, (32, 3, "
+        "224, 224), and one of labels, (32,).",
+        draw_loading,
     ),
 }
 

@@ -213,7 +213,7 @@ def without_crop(model, pictures):
 @wrong(PREPARE, "left in 0 … 1")
 def without_colours(model, pictures):
     own = model.preprocessing
-    return batch(pictures, own["img_size"], None, None, own.get("crop_pct", 1.0))
+    return batch(pictures, own["img_size"], None, None, own.get("crop_pct"))
 
 
 @wrong(PREPARE, "every image gets 64 x 64")
@@ -330,7 +330,7 @@ def rgb_inside(model, pictures):
 def by_to_rgb(model, pictures):
     own = model.preprocessing.get
     size, mean, std = own("img_size", 224), own("mean"), own("std")
-    transform = create_transform(size, mean, std, crop_pct=own("crop_pct", 1.0))
+    transform = create_transform(size, mean, std, crop_pct=own("crop_pct"))
     return torch.stack([transform(to_rgb(picture)) for picture in pictures])
 
 
