@@ -8,12 +8,20 @@ from matplotlib.figure import Figure
 
 from vit_course.figures.canvas import Canvas
 from vit_course.figures.draw import FIGURES
+from vit_course.figures.equation_1 import draw_equation_1
 from vit_course.figures.loading import draw_loading
 from vit_course.figures.sliding_kernel import draw_sliding_kernel
 
 ALT_TEXTS = Path(__file__).resolve().parents[2] / "images" / "alt_texts.json"
 # Drawings that no file of `images/` holds: an alternative text, and who draws it.
 OF_LESSONS: dict[str, tuple[str, Callable[..., Canvas]]] = {
+    "equation_1": (
+        "Equation 1. Above: an image of H by W pixels is cut into N patches, each a "
+        "row of P²·C values, and multiplied by the matrix E. Below: the class token "
+        "and N patch embeddings, plus the N + 1 rows of E_pos, give the N + 1 tokens "
+        "of z_0.",
+        draw_equation_1,
+    ),
     "sliding_kernel": (
         "A kernel of 2 by 2 moves over an image of 4 by 4 with stride 2 and visits its "
         "four patches. On patch 2, kernel 2 (right minus left) sums the products to "
