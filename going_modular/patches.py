@@ -93,6 +93,7 @@ def patchify(images: torch.Tensor, patch_size: int) -> torch.Tensor:
     rows, columns = grid_size(height, width, patch_size)
     x = images.reshape(batch, channels, rows, patch_size, columns, patch_size)
     x = x.permute(0, 2, 4, 1, 3, 5)  # (batch, rows, columns, channels, P, P)
+    x = x.clone(memory_format=torch.contiguous_format)  # `reshape` may not copy
     return x.reshape(batch, rows * columns, channels * patch_size**2)
 
 
@@ -107,7 +108,7 @@ def unpatchify(
         img_size: pixels of a square, or (height, width).
 
     Returns:
-        (batch, channels, height, width).
+        (batch, channels, height, width), a copy.
 
     Raises:
         ValueError: patches that do not fit `patch_size` or `img_size`.
@@ -128,4 +129,5 @@ def unpatchify(
     batch, channels = patches.shape[0], patches.shape[2] // pixels
     x = patches.reshape(batch, rows, columns, channels, patch_size, patch_size)
     x = x.permute(0, 3, 1, 4, 2, 5)  # (batch, channels, rows, P, columns, P)
+    x = x.clone(memory_format=torch.contiguous_format)  # `reshape` may not copy
     return x.reshape(batch, channels, height, width)

@@ -1,6 +1,8 @@
 """Lesson 02: patchify against F.unfold and slices, over random sizes."""
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +17,9 @@ from going_modular.patches import (
     spread_patches,
     unpatchify,
 )
+from vit_course.figures import patch_axes
 
+LESSON = Path(__file__).resolve().parents[2] / "notebooks/02_patch_visualization.ipynb"
 sizes = st.tuples(*[st.integers(1, 4)] * 4, st.integers(1, 7))  # B, C, rows, columns, P
 
 
@@ -37,6 +41,65 @@ def test_equals_unfold_and_slices_and_returns(size):
 def test_the_tempting_view_is_another_thing():
     x = torch.arange(16.0).reshape(1, 1, 4, 4)
     assert not torch.equal(patchify(x, 2), x.view(1, 4, 4))
+
+
+def test_view_mixes_two_channels_in_two_patches():
+    number = torch.arange(3 * 224 * 224).reshape(1, 3, 224, 224)
+    for p, mixed in ((8, [261, 522]), (16, [65, 130]), (32, [16, 32])):
+        channel = number.view(1, (224 // p) ** 2, -1)[0] // 224**2
+        two = channel.amin(dim=1) != channel.amax(dim=1)
+        assert two.nonzero().flatten().tolist() == mixed
+
+
+@given(sizes)
+@settings(deadline=None)
+def test_the_lessons_einops_line_gives_the_same(size):
+    cells = json.loads(LESSON.read_text(encoding="utf-8"))["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in cells)
+    (block,) = re.findall(r"```python\n(from einops import .*?)```", text, re.DOTALL)
+    batch, channels, rows, columns, p = size
+    names = {"x": torch.randn(batch, channels, rows * p, columns * p), "P": p}
+    exec(block, names)
+    assert torch.equal(names["patches"], patchify(names["x"], p))
+
+
+@pytest.mark.parametrize(
+    "shape, p",
+    [
+        ((2, 3, 8, 8), 8),  # one patch per image
+        ((2, 1, 8, 4), 4),  # one column of patches, one channel
+        ((2, 3, 4, 4), 1),  # one pixel per patch
+        ((2, 3, 8, 8), 4),
+    ],
+)
+def test_both_ways_give_a_copy(shape, p):
+    images = torch.randn(shape)
+    kept = images.clone()
+    patches = patchify(images, p)
+    back = unpatchify(patches, p, shape[2:])
+    back.zero_()
+    assert torch.equal(patches, patchify(images, p)), "the image shares memory"
+    patches.zero_()
+    assert torch.equal(images, kept), "the patches share memory"
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_drawing_shows_the_axes_and_the_index_of_each_step(dark):
+    images, split, moved, patches = patch_axes.measure()
+    expected = patchify(images.tensor, patch_axes.SIZE)
+    assert torch.equal(patches.tensor, expected)
+    for step, axes in zip(
+        (images, split, moved, patches), patch_axes.AXES, strict=True
+    ):
+        assert step.tensor[step.index] == patch_axes.FOLLOWED
+        assert len(axes) == step.tensor.ndim == len(step.index)
+    canvas = patch_axes.draw_patch_axes(dark)
+    words = [text.get_text() for text in canvas.axes.texts]
+    followed = [index for index, word in enumerate(words) if "index of pixel" in word]
+    for start, step in zip(followed, (images, split, moved, patches), strict=True):
+        shown = words[start + 1 : start + 1 + 3 * step.tensor.ndim]
+        assert tuple(map(int, shown[1::3])) == tuple(step.tensor.shape)
+        assert tuple(map(int, shown[2::3])) == step.index
 
 
 def test_gradient_and_caller_untouched():

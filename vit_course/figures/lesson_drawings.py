@@ -10,6 +10,7 @@ from vit_course.figures.canvas import Canvas
 from vit_course.figures.draw import FIGURES
 from vit_course.figures.equation_1 import draw_equation_1
 from vit_course.figures.loading import draw_loading
+from vit_course.figures.patch_axes import draw_patch_axes
 from vit_course.figures.sliding_kernel import draw_sliding_kernel
 
 ALT_TEXTS = Path(__file__).resolve().parents[2] / "images" / "alt_texts.json"
@@ -35,6 +36,13 @@ OF_LESSONS: dict[str, tuple[str, Callable[..., Canvas]]] = {
         "the entries and deals 32 at a time; a batch is one tensor of images, (32, 3, "
         "224, 224), and one of labels, (32,).",
         draw_loading,
+    ),
+    "patch_axes": (
+        "Cutting images in three operations, with a colour per axis: a reshape splits "
+        "H into H/P and P, and W into W/P and P; a permute brings H/P and W/P together "
+        "after B; a reshape joins them to N, and C, P and P to one axis. Pixel 6 goes "
+        "from row 1, column 2 of the image to patch 1, place 2.",
+        draw_patch_axes,
     ),
 }
 

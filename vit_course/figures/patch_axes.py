@@ -1,0 +1,220 @@
+"""How `patchify` cuts an image: four axes become six, change places, become three."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from vit_course.figures.canvas import Canvas
+
+FOLLOWED = 6  # the pixel whose index is shown at every step
+BATCH, CHANNELS, SIDE, SIZE = 2, 1, 4, 2  # B, C, H = W, P
+# Blue splits the height and orange the width; the darker of each counts patches.
+BATCH_AXIS, CHANNEL = "layer norm", "attention"
+PATCH_ROW, PIXEL_ROW = "patch embedding", "head"
+PATCH_COLUMN, PIXEL_COLUMN = "class token", "mlp"
+PIXEL = "position embedding"
+
+
+@dataclass
+class Step:
+    """A tensor on the way from the images to the patches, and where the pixel is."""
+
+    tensor: torch.Tensor
+    index: tuple[int, ...]
+
+
+def measure() -> list[Step]:
+    """Cuts two numbered images as `patchify` does, and keeps what lies between."""
+    rows = SIDE // SIZE
+    images = torch.arange(BATCH * CHANNELS * SIDE**2)
+    images = images.reshape(BATCH, CHANNELS, SIDE, SIDE)
+    split = images.reshape(BATCH, CHANNELS, rows, SIZE, rows, SIZE)
+    moved = split.permute(0, 2, 4, 1, 3, 5)
+    patches = moved.reshape(BATCH, rows * rows, CHANNELS * SIZE**2)
+    steps = []
+    for tensor in (images, split, moved, patches):
+        index = (tensor == FOLLOWED).nonzero()[0].tolist()
+        steps.append(Step(tensor, tuple(index)))
+    return steps
+
+
+# Per step: name of an axis, its colours, and the first and last column that it covers.
+AXES = (
+    (
+        ("B", (BATCH_AXIS,), 0, 0),
+        ("C", (CHANNEL,), 1, 1),
+        ("H", (PATCH_ROW, PIXEL_ROW), 2, 3),
+        ("W", (PATCH_COLUMN, PIXEL_COLUMN), 4, 5),
+    ),
+    (
+        ("B", (BATCH_AXIS,), 0, 0),
+        ("C", (CHANNEL,), 1, 1),
+        ("H/P", (PATCH_ROW,), 2, 2),
+        ("P", (PIXEL_ROW,), 3, 3),
+        ("W/P", (PATCH_COLUMN,), 4, 4),
+        ("P", (PIXEL_COLUMN,), 5, 5),
+    ),
+    (
+        ("B", (BATCH_AXIS,), 0, 0),
+        ("H/P", (PATCH_ROW,), 1, 1),
+        ("W/P", (PATCH_COLUMN,), 2, 2),
+        ("C", (CHANNEL,), 3, 3),
+        ("P", (PIXEL_ROW,), 4, 4),
+        ("P", (PIXEL_COLUMN,), 5, 5),
+    ),
+    (
+        ("B", (BATCH_AXIS,), 0, 0),
+        ("N", (PATCH_ROW, PATCH_COLUMN), 1, 2),
+        ("C·P·P", (CHANNEL, PIXEL_ROW, PIXEL_COLUMN), 3, 5),
+    ),
+)
+TITLES = (
+    ("images", "four axes"),
+    ("reshape", "split H and W: six axes"),
+    ("permute", "change the order"),
+    ("reshape", "join: three axes"),
+)
+_LEFT, _WIDE, _GAP, _TALL, _DIGIT = 206, 50, 6, 48, 18
+_TOPS = (686, 516, 346, 176)  # of the four steps
+# What the four axes of height and width count; below the drawing, each with its middle.
+_LEGEND = (
+    (PATCH_ROW, "row of patches", 100),
+    (PIXEL_ROW, "row inside the patch", 282),
+    (PATCH_COLUMN, "column of patches", 474),
+    (PIXEL_COLUMN, "column inside the patch", 672),
+)
+_CELL = 26
+
+
+def _span(first: int, last: int) -> tuple[float, float]:
+    """Returns left edge and width of an axis that covers some of the six columns."""
+    left = _LEFT + first * (_WIDE + _GAP)
+    return left, (last - first) * (_WIDE + _GAP) + _WIDE
+
+
+def _ends(axes: tuple, top: float, below: bool) -> dict[str, tuple[float, float]]:
+    """Returns for each colour where its line leaves a step, or where it arrives."""
+    places = {}
+    for _, colours, first, last in axes:
+        columns = np.linspace(first, last, len(colours))
+        for column, colour in zip(columns, colours, strict=True):
+            x = _LEFT + column * (_WIDE + _GAP) + _WIDE / 2
+            places[colour] = (x, top - _TALL if below else top)
+    return places
+
+
+def _draw_axes(canvas: Canvas, number: int, step: Step) -> None:
+    """Draws the axes of one step, their sizes, and the index of the pixel."""
+    top = _TOPS[number]
+    title, words = TITLES[number]
+    canvas.step(16, top - 12, number + 1, PATCH_ROW, title)
+    canvas.text(16, top - 36, words, ha="left")
+    canvas.text(16, top - _TALL - 15, f"index of pixel {FOLLOWED}", PIXEL, ha="left")
+    shown = zip(AXES[number], step.tensor.shape, step.index, strict=True)
+    for (name, colours, first, last), size, index in shown:
+        left, width = _span(first, last)
+        part = width / len(colours)
+        whole = colours[0] if len(colours) == 1 else "ink"
+        canvas.card((left, top - _TALL, width, _TALL), whole, 0.1)
+        for place, colour in enumerate(colours):
+            canvas.card((left + place * part, top - 8, part, 8), colour, 1, radius=1)
+        x = left + width / 2
+        canvas.text(x, top - 20, name, size=10.5, weight="bold")
+        canvas.text(x, top - 37, f"{size}")
+        y = top - _TALL - 15
+        box = (x - _DIGIT / 2, y - _DIGIT / 2, _DIGIT, _DIGIT)
+        fill = 0.15 if whole == "ink" else 1
+        canvas.card(box, whole, fill, f"{index}", weight="bold")
+
+
+def _draw_links(canvas: Canvas) -> None:
+    """Draws where each axis goes from one step to the next."""
+    for number in range(3):
+        start = _ends(AXES[number], _TOPS[number], below=True)
+        end = _ends(AXES[number + 1], _TOPS[number + 1], below=False)
+        for colour, (x, y) in start.items():
+            along, down = end[colour]
+            low, high = y - 30, down + 12
+            canvas.line("", (x, y), (x, low), colour=colour, width=2)
+            canvas.line("", (x, low), (along, high), colour=colour, width=2)
+            canvas.line("", (along, high), (along, down), colour=colour, width=2)
+
+
+def _cell(canvas: Canvas, value: int, left: float, bottom: float) -> None:
+    """Draws one pixel; the four patches of the image have a grey each."""
+    row, column = divmod(value, SIDE)
+    patch = row // SIZE * (SIDE // SIZE) + column // SIZE
+    face = canvas.blend(canvas.colours["ink"], (0.06, 0.16, 0.26, 0.36)[patch])
+    if value == FOLLOWED:
+        face = canvas.colours[PIXEL]
+    canvas.block((left, bottom, _CELL, _CELL), face, f"{value}")
+
+
+def _draw_image(canvas: Canvas, values: np.ndarray) -> None:
+    """Draws the first image, with rows and columns numbered."""
+    left, top = 628, _TOPS[0] - 18
+    for (row, column), value in np.ndenumerate(values):
+        _cell(canvas, int(value), left + column * _CELL, top - (row + 1) * _CELL)
+    for number in range(SIDE):
+        middle = (number + 0.5) * _CELL
+        canvas.text(left - 12, top - middle, f"{number}", PATCH_ROW)
+        canvas.text(left + middle, top + 11, f"{number}", PATCH_COLUMN)
+
+
+def _draw_split(canvas: Canvas, values: np.ndarray) -> None:
+    """Draws the first image with its patches apart: two numbers for each direction."""
+    left, top, gap = 628, _TOPS[1] - 30, 12
+    for (down, row, across, column), value in np.ndenumerate(values):
+        x = left + (across * SIZE + column) * _CELL + across * gap
+        y = top - (down * SIZE + row + 1) * _CELL - down * gap
+        _cell(canvas, int(value), x, y)
+    for patch in range(SIDE // SIZE):
+        start = patch * (SIZE * _CELL + gap)
+        middle = start + SIZE * _CELL / 2
+        canvas.text(left - 34, top - middle, f"{patch}", PATCH_ROW, weight="bold")
+        canvas.text(left + middle, top + 28, f"{patch}", PATCH_COLUMN, weight="bold")
+        for pixel in range(SIZE):
+            middle = start + (pixel + 0.5) * _CELL
+            canvas.text(left - 12, top - middle, f"{pixel}", PIXEL_ROW)
+            canvas.text(left + middle, top + 11, f"{pixel}", PIXEL_COLUMN)
+
+
+def _draw_moved(canvas: Canvas, values: np.ndarray) -> None:
+    """Draws the four patches of the first image in a row, each with its two numbers."""
+    top, gap = _TOPS[2] - 26, 9
+    start = 562
+    for (down, across), patch in ((i, values[i]) for i in np.ndindex(2, 2)):
+        left = start + (down * 2 + across) * (SIZE * _CELL + gap)
+        middle = left + SIZE * _CELL / 2
+        canvas.text(middle - 8, top + 13, f"{down}", PATCH_ROW, weight="bold")
+        canvas.text(middle + 8, top + 13, f"{across}", PATCH_COLUMN, weight="bold")
+        for (row, column), value in np.ndenumerate(patch[0]):
+            _cell(canvas, int(value), left + column * _CELL, top - (row + 1) * _CELL)
+
+
+def _draw_patches(canvas: Canvas, values: np.ndarray) -> None:
+    """Draws the result: a row per patch."""
+    left, top = 648, _TOPS[3] - 4
+    for (row, column), value in np.ndenumerate(values):
+        _cell(canvas, int(value), left + column * _CELL, top - row * 30 - _CELL)
+    for row in range(len(values)):
+        middle = top - row * 30 - _CELL / 2
+        canvas.text(left - 10, middle, f"patch {row}", ha="right")
+
+
+def draw_patch_axes(dark: bool = False) -> Canvas:
+    """Draws the shapes of `patchify` with an axis per colour, and one pixel's index."""
+    steps, canvas = measure(), Canvas(800, 702, dark)
+    _draw_links(canvas)
+    for number, step in enumerate(steps):
+        _draw_axes(canvas, number, step)
+    images, split, moved, patches = (step.tensor.numpy() for step in steps)
+    _draw_image(canvas, images[0, 0])
+    _draw_split(canvas, split[0, 0])
+    _draw_moved(canvas, moved[0])
+    _draw_patches(canvas, patches[0])
+    for colour, words, x in _LEGEND:
+        canvas.card((x - 92, 14, 14, 14), colour, 1, radius=2)
+        canvas.text(x - 72, 21, words, ha="left")
+    return canvas
