@@ -72,7 +72,7 @@ def test_table_1_rounds_to_what_the_paper_prints():
 
 
 def test_table_3():
-    assert len(TABLE_3) == 7
+    assert len(TABLE_3) == 13
     imagenet = TABLE_3[-1]
     assert (imagenet.epochs, imagenet.base_lr, imagenet.lr_decay) == (
         (300,),

@@ -7,9 +7,9 @@ shown, on other inputs, and in the gradients.
 from vit_course.checks.hints import Hint
 from vit_course.checks.lesson_00 import (
     check_head_dim,
-    check_is_at_least,
     check_measure_giant,
     check_trace_shapes,
+    check_wrong_rows,
 )
 from vit_course.checks.lesson_01 import (
     check_channel_statistics,
@@ -117,7 +117,6 @@ __all__ = [
     "check_gradient_map",
     "check_head_dim",
     "check_image_views",
-    "check_is_at_least",
     "check_layer_scale_block",
     "check_least_confident",
     "check_linear_patch_embedding",
@@ -166,4 +165,5 @@ __all__ = [
     "check_variance_fractions",
     "check_variation",
     "check_vit_script",
+    "check_wrong_rows",
 ]

@@ -1,10 +1,7 @@
 """Checks of the exercises of lesson 00: sizes, shapes and tables of a paper."""
 
 from collections.abc import Callable
-from functools import partial
 from numbers import Integral
-
-from torch.torch_version import TorchVersion
 
 from going_modular.variants import VARIANTS, ViTVariant, count_parameters
 from vit_course.checks.hints import (
@@ -200,165 +197,126 @@ def _check_shape(key: str, found, case: tuple, was_right: int) -> None:
     raise Hint(f"{key!r} has shape {tuple(found)}, which does not fit {given}")
 
 
-RELEASES = (
-    "0.26.0 0.29.1 1.9.3 1.11.0 1.12.0 1.13.1 2.0.1 2.9.1 2.11.0 2.11.5"
-).split()
-RELEASES += ["2.14.1", "2.14.10", "10.0.0", "10.2.3"]
-MINIMA = "0.9 0.29 1.9 1.12 1.12.1 2.0 2.9 2.9.1 2.11 2.11.0 2.11.5 2.14.2".split()
-MINIMA += ["2.14.9", "3.1", "10.0"]
-ENDINGS = ("+cu130", "a0", ".dev20260301+cpu", "rc12", "a0+git9f2c1e7", ".post3")
-AS_TEXT = (
-    "numbers are compared as text: there '9' comes after '11', because '9' is larger "
-    "than '1'. Turn each part into an int first."
-)
-APART = (
-    "each number is compared apart from the others. 2.0 is newer than 1.12 though 0 is "
-    "less than 12: a later number counts only where the earlier ones are equal."
-)
-STRICT = "the minimum itself is enough: 2.11.0 is at least 2.11 and at least 2.11.0."
+def _rows(*changes: tuple[int, int], reverse: bool = False) -> list[tuple]:
+    """Makes a table (name, variant, millions); `changes` are wrong rows, by index."""
+    names = ("base_16", "base_32", "large_16", "large_32", "huge_14", "small_16")
+    variants = [VARIANTS[f"vit_{name}"] for name in (*names, "tiny_16")]
+    labels = ("B/16", "B/32", "L/16", "L/32", "H/14", "S/16", "Ti/16")
+    millions = [round(_millions(variant)) for variant in variants]
+    for index, value in changes:
+        millions[index] = value
+    rows = list(zip(labels, variants, millions, strict=True))
+    return rows[::-1] if reverse else rows
 
 
-def _numbers(text: str) -> list[int]:
-    """Reads the numbers of a version without an ending."""
-    return [int(part) for part in text.split(".")]
+def _millions(variant: ViTVariant, part: str = "") -> float:
+    """Counts in millions with 1000 classes; `part` is left out."""
+    parts = count_parameters(variant)
+    return (sum(parts.values()) - parts.get(part, 0)) / 1e6
 
 
-def _glued(version: str) -> list[int]:
-    """Keeps the digits of each part, also those of its ending."""
-    parts = ["".join(filter(str.isdigit, p)) for p in version.split(".")[:3]]
-    return [int(part) for part in parts]
+def _wrong_rows(rows: list[tuple]) -> list[str]:
+    return [name for name, v, printed in rows if round(_millions(v)) != printed]
 
 
-VERSION_MISTAKES = [  # for versions without an ending
-    (
-        "the second number alone decides, as in the buggy function: 2.0 is newer than "
-        "1.12. The first number counts first.",
-        lambda v, m: _numbers(v)[1] >= _numbers(m)[1],
-    ),
-    (
-        APART,
-        lambda v, m: all(
-            a >= b for a, b in zip(_numbers(v), _numbers(m), strict=False)
-        ),
-    ),
-    (
-        APART,
-        lambda v, m: all(
-            a >= b for a, b in zip(_numbers(v)[:2], _numbers(m)[:2], strict=True)
-        ),
-    ),
-    (AS_TEXT, lambda v, m: v >= m),
-    (AS_TEXT, lambda v, m: v.split(".") >= m.split(".")),
-    (AS_TEXT, lambda v, m: v.split(".")[:2] >= m.split(".")[:2]),
-    (
-        "2.11 is not a decimal number: as one it would be less than 2.9. Compare the "
-        "numbers between the dots.",
-        lambda v, m: (
-            float(".".join(v.split(".")[:2])) >= float(".".join(m.split(".")[:2]))
-        ),
-    ),
-    (
-        "without the dots 2.9.1 becomes 291 and 2.14.10 becomes 21410: the numbers run "
-        "together. Keep them apart, in a list.",
-        lambda v, m: int(v.replace(".", "")) >= int(m.replace(".", "")),
-    ),
-    (
-        "only the first number is compared: 2.9 would do where 2.11 is needed.",
-        lambda v, m: _numbers(v)[0] >= _numbers(m)[0],
-    ),
-    (
-        "the third number is left out. It counts where the minimum names one: 2.14.1 "
-        "is less than 2.14.2.",
-        lambda v, m: _numbers(v)[:2] >= _numbers(m)[:2],
-    ),
-    (STRICT, lambda v, m: _numbers(v) > (_numbers(m) + [0])[:3]),
-    (STRICT, lambda v, m: _numbers(v) > _numbers(m)),
-    (STRICT, lambda v, m: _numbers(v)[: len(_numbers(m))] > _numbers(m)),
-    (
-        "the minimum is not looked at: it asks for 1.12 whatever is needed.",
-        lambda v, m: _numbers(v) >= [1, 12],
-    ),
-    (
-        "it is the wrong way round: True is for versions that are new enough.",
-        lambda v, m: _numbers(v) <= _numbers(m),
-    ),
-    (
-        "it is the wrong way round: True is for versions that are new enough.",
-        lambda v, m: _numbers(v) < _numbers(m),
-    ),
+TABLES = [  # the one shown, one with three wrong rows, one with none, one upside down
+    _rows((1, 87)),
+    _rows((0, 88), (3, 306), (5, 24)),
+    _rows(),
+    _rows((4, 631), (5, 24), (6, 5), reverse=True),
 ]
-ENDING_MISTAKES = [  # for those with one
+ROW_MISTAKES = [
     (
-        "digits that follow the third number are read into it: 1+cu130 is not 1130. "
-        "Stop at the first character that is no digit.",
-        lambda v, m: _glued(v) >= _numbers(m),
+        "these are the rows that are right. Keep those where count and table differ.",
+        lambda rows: [r[0] for r in rows if r[0] not in _wrong_rows(rows)],
     ),
     (
-        "0.29.0a0 is treated as older than 0.29, as packaging and torch do. In this "
-        "task what follows the third number does not count: cut it off first.",
-        lambda v, m: TorchVersion(v) >= m,
+        "`int` and `//` cut the decimals off, so 86.6 million become 86. The table is "
+        "rounded: use `round`.",
+        lambda rows: [n for n, v, printed in rows if int(_millions(v)) != printed],
+    ),
+    (
+        "every row looks wrong. Sum all parts, and round to whole millions before you "
+        "compare: an exact count equals no rounded number.",
+        lambda rows: [name for name, _, _ in rows],
+    ),
+    (
+        "only the first wrong row is there. A table may have several, so go on to its "
+        "end.",
+        lambda rows: _wrong_rows(rows)[:1],
+    ),
+    (
+        "only the last wrong row is there. Begin with an empty list, once, before the "
+        "loop, and append to it.",
+        lambda rows: _wrong_rows(rows)[-1:],
+    ),
+    (
+        "a difference of less than a million passes. The table prints whole millions: "
+        "86 is wrong where the count rounds to 87.",
+        lambda rows: [n for n, v, p in rows if abs(_millions(v) - p) >= 1],
+    ),
+    (
+        "a difference of one million passes. Both are whole millions: they must be "
+        "equal.",
+        lambda rows: [n for n, v, p in rows if abs(round(_millions(v)) - p) > 1],
+    ),
+    (
+        "the head is missing in your count. The table counts models with 1000 classes.",
+        lambda rows: [n for n, v, p in rows if round(_millions(v, "head")) != p],
     ),
 ]
 
 
-def check_is_at_least(answer: Callable) -> None:
-    """Checks the mended comparison of two versions.
+def check_wrong_rows(answer: Callable) -> None:
+    """Checks which rows of a table contradict the count of parameters.
 
     Raises:
         Hint: it is not right yet.
     """
-    plain = [(v, v, m) for v in RELEASES for m in MINIMA]
-    with_ending = [(v + end, v, m) for v in RELEASES for m in MINIMA for end in ENDINGS]
-    advice = "Compare the numbers between the dots, the first one first."
-    _compare_versions(answer, plain, VERSION_MISTAKES, advice)
-    advice = "Without an ending you are right: take nothing from the ending."
-    _compare_versions(answer, with_ending, ENDING_MISTAKES, advice)
-    passed("mended: versions compared number by number")
+    for number, rows in enumerate(TABLES):
+        with learners_code(_not_summed, was_right=number):
+            found = answer(list(rows))
+        hint(found is not None, NO_RETURN)
+        _check_names(found, [name for name, _, _ in rows])
+        found, right = list(found), _wrong_rows(rows)
+        if found == right:
+            continue
+        for text, mistake in ROW_MISTAKES:
+            hint(found != mistake(rows), text)
+        hint(
+            sorted(found) != sorted(right),
+            f"the right names in another order: {found}. Keep the order of the table.",
+        )
+        hint(not number, SHOWN_ONLY)
+        raise Hint(
+            f"for the table shown it gives {found}, which are not all wrong rows"
+        )
+    passed("the wrong rows of a table")
 
 
-def _compare_versions(
-    answer: Callable, cases: list, mistakes: list, advice: str
-) -> None:
-    found = []
-    for version, _, minimum in cases:
-        call = f"is_at_least({version!r}, {minimum!r})"
-        with learners_code(partial(_unreadable, call=call)):
-            value = answer(version, minimum)
-        hint(
-            isinstance(value, bool),
-            f"{call} gives {value!r}, expected True or False",
-        )
-        found.append(value)
-    right = [_numbers(release) >= _numbers(minimum) for _, release, minimum in cases]
-    if found == right:
-        return
-    for text, mistake in mistakes:
-        hint(
-            found != [mistake(version, minimum) for version, _, minimum in cases], text
-        )
-    hint(True not in found or False in found, "it returns True for all versions")
-    hint(False not in found or True in found, "it returns False for all versions")
-    first = next(i for i, value in enumerate(found) if value != right[i])
-    version, _, minimum = cases[first]
-    raise Hint(
-        f"is_at_least({version!r}, {minimum!r}) gives {found[first]}, expected "
-        f"{right[first]}. {advice}"
+def _check_names(found, names: list[str]) -> None:
+    """Checks that an answer is a list of names of rows."""
+    hint(
+        isinstance(found, list | tuple),
+        f"it gives {found!r}, expected a list of names, such as ['H/14']; a table "
+        "without a wrong row gives an empty list",
     )
+    for name in found:
+        hint(
+            isinstance(name, str),
+            f"the list holds {name!r}, expected the names of the rows, such as 'H/14'",
+        )
+        hint(name in names, f"no row is called {name!r}; there are {', '.join(names)}")
 
 
-def _unreadable(error: Exception, call: str) -> str:
-    """The hint for a version, or a part of one, that cannot be read."""
-    if isinstance(error, ValueError) and str(error).endswith(": ''"):
-        ending = "no number stands where your code cuts one out; cut at the dots"
-    elif isinstance(error, ValueError) and "invalid literal" in str(error):
-        ending = "what follows the third number has to be cut off first"
-    elif isinstance(error, ValueError) and "convert string to float" in str(error):
-        ending = "a version is not a decimal number"
-    elif isinstance(error, AttributeError) and "NoneType" in str(error):
-        ending = "your pattern finds nothing in one of the two"
-    else:
-        return ""
-    return f"{call} stops with {type(error).__name__}, {error}: {ending}."
+def _not_summed(error: Exception) -> str:
+    """The hint for a dict that is used as a number."""
+    if isinstance(error, TypeError) and "dict" in str(error):
+        return (
+            "`count_parameters` gives back a dict with a number for each part. Sum its "
+            "values."
+        )
+    return ""
 
 
 GIANT = ViTVariant(48, 1664, 8192, 16, patch_size=14)

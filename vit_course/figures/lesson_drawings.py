@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from vit_course.figures.canvas import Canvas
 from vit_course.figures.draw import FIGURES
 from vit_course.figures.equation_1 import draw_equation_1
+from vit_course.figures.figure_1 import draw_figure_1
 from vit_course.figures.loading import draw_loading
 from vit_course.figures.patch_axes import draw_patch_axes
 from vit_course.figures.sliding_kernel import draw_sliding_kernel
@@ -23,12 +24,13 @@ OF_LESSONS: dict[str, tuple[str, Callable[..., Canvas]]] = {
         "of z_0.",
         draw_equation_1,
     ),
-    "sliding_kernel": (
-        "A kernel of 2 by 2 moves over an image of 4 by 4 with stride 2 and visits its "
-        "four patches. On patch 2, kernel 2 (right minus left) sums the products to "
-        "one value, 8. Three kernels give three feature maps, and the place of patch 2 "
-        "in all three maps is its token: 12, 8, 0.",
-        draw_sliding_kernel,
+    "figure_1": (
+        "The architecture from its input, an image, to its output, logits: the layers "
+        "patch embedding, class token and position embedding, 12 encoder blocks, the "
+        "layers LayerNorm and head. Below, one block from inside: tokens pass "
+        "LayerNorm and self-attention, then LayerNorm, Linear, GELU and Linear, each "
+        "half with a skip connection.",
+        draw_figure_1,
     ),
     "loading": (
         "From files to a batch. Folders named pizza, steak and sushi hold the images; "
@@ -43,6 +45,13 @@ OF_LESSONS: dict[str, tuple[str, Callable[..., Canvas]]] = {
         "after B; a reshape joins them to N, and C, P and P to one axis. Pixel 6 goes "
         "from row 1, column 2 of the image to patch 1, place 2.",
         draw_patch_axes,
+    ),
+    "sliding_kernel": (
+        "A kernel of 2 by 2 moves over an image of 4 by 4 with stride 2 and visits its "
+        "four patches. On patch 2, kernel 2 (right minus left) sums the products to "
+        "one value, 8. Three kernels give three feature maps, and the place of patch 2 "
+        "in all three maps is its token: 12, 8, 0.",
+        draw_sliding_kernel,
     ),
 }
 

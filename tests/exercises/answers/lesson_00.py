@@ -1,17 +1,15 @@
 """Answers to the exercises of lesson 00."""
 
 import math
-import re
 
 import numpy as np
-from torch.torch_version import TorchVersion
 
 from answers import right, wrong
 from going_modular.variants import ViTVariant, count_parameters
 
 HEAD = "check_head_dim"
 SHAPES = "check_trace_shapes"
-VERSION = "check_is_at_least"
+ROWS = "check_wrong_rows"
 GIANT = "check_measure_giant"
 
 
@@ -236,168 +234,155 @@ def with_numpy(b, h, w, p, d, c):
     return found | {"class token": (b, n + 1, d), "encoder": (b, n + 1, d)}
 
 
-def start(version):
-    return re.match(r"\d+\.\d+\.\d+", version).group()
+def millions(variant, classes=1000):
+    return sum(count_parameters(variant, classes).values()) / 1e6
 
 
-def ints(text):
-    return [int(n) for n in text.split(".")]
+@wrong(ROWS, "rows that are right")
+def the_right_ones(rows):
+    return [name for name, v, printed in rows if round(millions(v)) == printed]
 
 
-@wrong(VERSION, "second number alone")
-def second_number(version, minimum):
-    return int(version.split(".")[1]) >= int(minimum.split(".")[1])
+@wrong(ROWS, "cut the decimals off")
+def cut_off(rows):
+    return [name for name, v, printed in rows if int(millions(v)) != printed]
 
 
-@wrong(VERSION, "apart from the others")
-def one_by_one(version, minimum):
-    pairs = zip(ints(start(version)), ints(minimum), strict=False)
-    return all(a >= b for a, b in pairs)
+@wrong(ROWS, "cut the decimals off")
+def floor_division(rows):
+    found = []
+    for name, variant, printed in rows:
+        if sum(count_parameters(variant).values()) // 1_000_000 != printed:
+            found.append(name)
+    return found
 
 
-@wrong(VERSION, "apart from the others")
-def major_and_minor(version, minimum):
-    (a, b), (c, d) = ints(start(version))[:2], ints(minimum)[:2]
-    return a >= c and b >= d
+@wrong(ROWS, "equals no rounded number")
+def not_rounded(rows):
+    return [name for name, v, printed in rows if millions(v) != printed]
 
 
-@wrong(VERSION, "compared as text")
-def as_text(version, minimum):
-    return version >= minimum
+@wrong(ROWS, "equals no rounded number")
+def not_in_millions(rows):
+    return [n for n, v, p in rows if sum(count_parameters(v).values()) != p]
 
 
-@wrong(VERSION, "compared as text")
-def as_texts(version, minimum):
-    return start(version).split(".") >= minimum.split(".")
+@wrong(ROWS, "not all wrong rows")
+def rounded_to_a_tenth(rows):
+    return [name for name, v, printed in rows if round(millions(v), 1) != printed]
 
 
-@wrong(VERSION, "less than 2.9")
-def as_decimal(version, minimum):
-    first_two = re.match(r"\d+\.\d+", version).group()
-    return float(first_two) >= float(re.match(r"\d+\.\d+", minimum).group())
+@wrong(ROWS, "only the first wrong row")
+def returns_in_the_loop(rows):
+    for name, variant, printed in rows:
+        if round(millions(variant)) != printed:
+            return [name]
+    return []
 
 
-@wrong(VERSION, "not a decimal number")
-def whole_as_decimal(version, minimum):
-    return float(version) >= float(minimum)
+@wrong(ROWS, "only the last wrong row")
+def new_list_each_time(rows):
+    found = []
+    for name, variant, printed in rows:
+        if round(millions(variant)) != printed:
+            found = [name]
+    return found
 
 
-@wrong(VERSION, "run together")
-def without_dots(version, minimum):
-    return int(start(version).replace(".", "")) >= int(minimum.replace(".", ""))
+@wrong(ROWS, "less than a million passes")
+def nearly(rows):
+    return [name for name, v, printed in rows if abs(millions(v) - printed) >= 1]
 
 
-@wrong(VERSION, "only the first number")
-def first_number(version, minimum):
-    return ints(start(version))[0] >= ints(minimum)[0]
+@wrong(ROWS, "one million passes")
+def one_off(rows):
+    return [name for name, v, printed in rows if abs(round(millions(v)) - printed) > 1]
 
 
-@wrong(VERSION, "third number is left out")
-def two_numbers(version, minimum):
-    return ints(start(version))[:2] >= ints(minimum)[:2]
+@wrong(ROWS, "the head is missing")
+def without_the_head(rows):
+    found = []
+    for name, variant, printed in rows:
+        parts = count_parameters(variant)
+        del parts["head"]
+        if round(sum(parts.values()) / 1e6) != printed:
+            found.append(name)
+    return found
 
 
-@wrong(VERSION, "the minimum itself")
-def newer_only(version, minimum):
-    return ints(start(version)) > (ints(minimum) + [0])[:3]
+@wrong(ROWS, "Sum all parts")
+def encoders_only(rows):
+    counts = {name: count_parameters(v)["encoder"] for name, v, _ in rows}
+    return [name for name, _, printed in rows if round(counts[name] / 1e6) != printed]
 
 
-@wrong(VERSION, "whatever is needed")
-def always_1_12(version, minimum):
-    return ints(start(version)) >= [1, 12]
+@wrong(ROWS, "in another order")
+def sorted_by_name(rows):
+    return sorted(
+        (name for name, v, printed in rows if round(millions(v)) != printed),
+        key=lambda name: (-len(name), name),
+    )
 
 
-@wrong(VERSION, "that are new enough")
-def swapped_sides(version, minimum):
-    return ints(minimum) >= ints(start(version))
+@wrong(ROWS, "Sum its values")
+def divides_the_dict(rows):
+    return [n for n, v, p in rows if round(count_parameters(v) / 1e6) != p]
 
 
-@wrong(VERSION, "has to be cut off")
-def no_ending(version, minimum):
-    return ints(version) >= ints(minimum)
+@wrong(ROWS, "expected a list")
+def one_name(rows):
+    for name, variant, printed in rows:
+        if round(millions(variant)) != printed:
+            return name
 
 
-@wrong(VERSION, "has to be cut off")
-def plus_only(version, minimum):
-    return ints(version.split("+")[0]) >= ints(minimum)
+@wrong(ROWS, "expected the names")
+def positions(rows):
+    return [
+        i for i, (_, v, printed) in enumerate(rows) if round(millions(v)) != printed
+    ]
 
 
-@wrong(VERSION, "is not 1130")
-def all_digits(version, minimum):
-    parts = [re.sub(r"\D", "", part) for part in version.split(".")[:3]]
-    return ints(".".join(parts)) >= ints(minimum)
+@wrong(ROWS, "expected the names")
+def whole_rows(rows):
+    return [row for row in rows if round(millions(row[1])) != row[2]]
 
 
-@wrong(VERSION, "as packaging and torch do")
-def by_torch(version, minimum):
-    return bool(TorchVersion(version) >= minimum)
+@wrong(ROWS, "no row is called")
+def long_names(rows):
+    return [f"ViT-{name}" for name, v, p in rows if round(millions(v)) != p]
 
 
-@wrong(VERSION, "Without an ending you are right")
-def unfinished_ones_are_old(version, minimum):
-    finished = not re.search("dev|rc|a", version)
-    return finished and ints(start(version)) >= ints(minimum)
+@wrong(ROWS, "belongs to the example")
+def by_eye(rows):
+    return ["B/32"]
 
 
-@wrong(VERSION, "Without an ending you are right")
-def ending_joined(version, minimum):
-    return ints(re.sub(r"[a-z]+|\+.*", "", version)[:9].strip(".")) >= ints(minimum)
+@wrong(ROWS, "not all wrong rows")
+def copied_from_above(rows):
+    pairs = zip(rows, rows[1:], strict=False)
+    return [name for (name, _, above), (_, _, below) in pairs if above == below]
 
 
-@wrong(VERSION, "cut at the dots")
-def five_characters(version, minimum):
-    return ints(version[:5]) >= ints(minimum)
+@wrong(ROWS, "a `return` missing")
+def rows_without_return(rows):
+    [name for name, v, printed in rows if round(millions(v)) != printed]
 
 
-@wrong(VERSION, "your pattern finds nothing")
-def one_digit_in_front(version, minimum):
-    return ints(re.match(r"\d\.\d+\.\d+", version).group()) >= ints(minimum)
+@right(ROWS)
+def by_filter(rows):
+    bad = filter(lambda row: round(millions(row[1])) != row[2], rows)
+    return [name for name, *_ in bad]
 
 
-@wrong(VERSION, "True for all versions")
-def everything_is_new(version, minimum):
-    return True
+@right(ROWS)
+def by_distance(rows):
+    return tuple(name for name, v, p in rows if abs(millions(v) - p) > 0.5)
 
 
-@wrong(VERSION, "True or False")
-def both_lists(version, minimum):
-    return ints(start(version)), ints(minimum)
-
-
-@wrong(VERSION, "expected")
-def by_difference(version, minimum):
-    """Weighs the numbers; ten of one are not one of the next."""
-    numbers = [a * 10.0**-i for i, a in enumerate(ints(start(version)))]
-    return sum(numbers) >= sum(a * 10.0**-i for i, a in enumerate(ints(minimum)))
-
-
-@right(VERSION)
-def by_tuples(version, minimum):
-    major, minor, rest = version.split(".", 2)
-    third = re.match(r"\d+", rest).group()
-    return (int(major), int(minor), int(third)) >= tuple(map(int, minimum.split(".")))
-
-
-@right(VERSION)
-def by_findall(version, minimum):
-    have = [int(number) for number in re.findall(r"\d+", version)[:3]]
-    need = [int(number) for number in re.findall(r"\d+", minimum)]
-    return have >= need
-
-
-@right(VERSION)
-def by_cases(version, minimum):
-    have = ints(start(version))
-    need = (ints(minimum) + [0])[:3]
-    for ours, theirs in zip(have, need, strict=True):
-        if ours != theirs:
-            return ours > theirs
-    return True
-
-
-@right(VERSION)
-def by_release(version, minimum):
-    return bool(TorchVersion(start(version)) >= minimum)
+@right(ROWS)
+def by_text(rows):
+    return [name for name, v, p in rows if f"{millions(v):.0f}" != str(p)]
 
 
 PAPER = 1_843_000_000
