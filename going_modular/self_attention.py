@@ -6,22 +6,6 @@ import torch
 import torch.nn.functional as F
 
 
-def check_mask(mask: torch.Tensor, shape: tuple[int, ...]) -> None:
-    """Validates a mask: boolean, and broadcasts to `shape`.
-
-    Raises:
-        ValueError: names the dtype or the shape that was given, and what is expected.
-    """
-    if not isinstance(mask, torch.Tensor) or mask.dtype != torch.bool:
-        kind = getattr(mask, "dtype", type(mask).__name__)
-        raise ValueError(f"mask must be boolean, True = may attend; got {kind}")
-    sides = zip(mask.shape[::-1], shape[::-1], strict=False)
-    if mask.ndim > len(shape) or any(m not in (1, s) for m, s in sides):
-        raise ValueError(
-            f"mask must broadcast to {tuple(shape)}, got {tuple(mask.shape)}"
-        )
-
-
 def scaled_dot_product_attention(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -52,6 +36,48 @@ def scaled_dot_product_attention(
         ValueError: sizes of query, key and value that differ, a mask of another shape
             or dtype, or a dropout outside [0, 1).
     """
+    check_attention_inputs(query, key, value, mask, dropout)
+    head_dim = query.shape[-1]
+    scale = head_dim**-0.5  # 1 / sqrt(D_h)
+    # Scaled first: the products may overflow in half precision.
+    scores = (query * scale) @ key.transpose(-2, -1)  # (..., num_queries, num_keys)
+    if mask is not None:  # the most negative value, in place of minus infinity
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    weights = scores.softmax(dim=-1)  # over the keys
+    if mask is not None:  # also where a query may attend to nothing
+        weights = weights.masked_fill(~mask, 0.0)
+    output = F.dropout(weights, dropout) @ value  # (..., num_queries, d_value)
+    return output, weights
+
+
+def check_mask(mask: torch.Tensor, shape: tuple[int, ...]) -> None:
+    """Validates a mask: boolean, and broadcasts to `shape`.
+
+    Raises:
+        ValueError: names the dtype or the shape that was given, and what is expected.
+    """
+    if not isinstance(mask, torch.Tensor) or mask.dtype != torch.bool:
+        kind = getattr(mask, "dtype", type(mask).__name__)
+        raise ValueError(f"mask must be boolean, True = may attend; got {kind}")
+    sides = zip(mask.shape[::-1], shape[::-1], strict=False)
+    if mask.ndim > len(shape) or any(m not in (1, s) for m, s in sides):
+        raise ValueError(
+            f"mask must broadcast to {tuple(shape)}, got {tuple(mask.shape)}"
+        )
+
+
+def check_attention_inputs(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    dropout: float,
+) -> None:
+    """Validates the arguments of `scaled_dot_product_attention`.
+
+    Raises:
+        ValueError: names what was given, and what is expected.
+    """
     shapes = [tuple(t.shape) for t in (query, key, value)]
     if min(map(len, shapes)) < 2 or query.shape[-1] != key.shape[-1]:
         raise ValueError(
@@ -62,15 +88,6 @@ def scaled_dot_product_attention(
         raise ValueError(f"each key needs one value, got shapes {shapes[1:]}")
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout must be in [0, 1), got {dropout}")
-    # Divided first: the products may overflow in half precision.
-    query = query / query.shape[-1] ** 0.5
-    scores = query @ key.transpose(-2, -1)  # (..., num_queries, num_keys)
-    if mask is None:
-        weights = scores.softmax(dim=-1)  # over the keys
-    else:
-        check_mask(mask, scores.shape)
-        # The most negative number, not -inf: a row without any key would become NaN.
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-        weights = scores.softmax(dim=-1).masked_fill(~mask, 0.0)
-    output = F.dropout(weights, dropout) @ value  # (..., num_queries, d_value)
-    return output, weights
+    if mask is not None:
+        batch = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2])
+        check_mask(mask, (*batch, query.shape[-2], key.shape[-2]))

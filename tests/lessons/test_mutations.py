@@ -42,33 +42,33 @@ MISTAKES = {
     "06_self_attention": (
         "lessons/test_self_attention.py",
         [
-            ("no square root", " / query.shape[-1] ** 0.5", ""),
-            ("divided by d, not its root", "shape[-1] ** 0.5", "shape[-1]"),
-            ("root of the number of queries", "shape[-1] ** 0.5", "shape[-2] ** 0.5"),
+            ("no scaling", "head_dim**-0.5", "1.0"),
+            ("divided by d, not its square root", "head_dim**-0.5", "head_dim**-1"),
+            (
+                "square root of the number of queries",
+                "head_dim = query.shape[-1]",
+                "head_dim = query.shape[-2]",
+            ),
             (
                 "softmax over the queries",
                 "softmax(dim=-1)  # over the keys",
                 "softmax(dim=-2)",
             ),
             (
-                "softmax over the queries with a mask",
-                "softmax(dim=-1).masked_fill",
-                "softmax(dim=-2).masked_fill",
-            ),
-            (
                 "queries and keys swapped",
-                "query @ key.transpose(-2, -1)",
-                "key @ query.transpose(-2, -1)",
+                "(query * scale) @ key.transpose(-2, -1)",
+                "key @ (query * scale).transpose(-2, -1)",
             ),
             (
                 "mask inverted",
-                "check_mask(mask, scores.shape)",
-                "check_mask(mask, scores.shape)\n        mask = ~mask",
+                "    head_dim = query.shape[-1]",
+                "    mask = None if mask is None else ~mask\n"
+                "    head_dim = query.shape[-1]",
             ),
             (
                 "mask ignored",
-                "check_mask(mask, scores.shape)",
-                "check_mask(mask, scores.shape)\n        mask = torch.ones_like(mask)",
+                "    head_dim = query.shape[-1]",
+                "    mask = None\n    head_dim = query.shape[-1]",
             ),
             (
                 "NaN where nothing may be seen",
