@@ -105,7 +105,7 @@ def _draw_one_value(canvas: Canvas, found: Visited) -> None:
     _grid(canvas, value[None, None], start + 308, middle + cell / 2, cell, _output)
     pairs = zip(patch.flatten().tolist(), kernel.flatten().tolist(), strict=True)
     products = " + ".join(f"{_whole(a)}·({_whole(b)})" for a, b in pairs)
-    words = products.replace("(1)", "1") + f" = {_whole(value)}"
+    words = products.replace("(1)", "1") + f" = {_whole(value.item())}"
     canvas.text(start, top - 2 * cell - 30, words, ha="left", size=11)
     question = "right minus left: brighter on the right?"
     canvas.text(start, top - 2 * cell - 58, question, ha="left")
