@@ -1,5 +1,6 @@
 """Writes going_modular/ from the cells of the lessons that are marked `#| export`."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,17 +12,33 @@ from nbdev.process import NBProcessor
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def parts(notebook: Path) -> list[Path]:
+    """Returns the notebooks of a lesson: 05_… and, where it goes on, 05b_…"""
+    number = re.split("[a-z_]", notebook.name)[0]
+    return sorted(notebook.parent.glob(f"{number}[_a-z]*.ipynb"))
+
+
 def export(notebook: Path, destination: Path) -> list[Path]:
-    """Writes the modules of one notebook and returns their paths."""
-    exporter = ExportModuleProc()
-    NBProcessor(notebook, [exporter]).process()
+    """Writes the modules of one lesson, and returns their paths.
+
+    A module that begins in one part of the lesson may go on in the next.
+    """
+    modules, sources = {}, {}
+    for part in parts(notebook):
+        exporter = ExportModuleProc()
+        NBProcessor(part, [exporter]).process()
+        for name, cells in exporter.modules.items():
+            if all(cell.cell_type == "markdown" for cell in cells):
+                continue  # a title alone makes no module
+            name = exporter.default_exp if name == "#" else name
+            if name in modules:  # its title is the docstring already
+                cells = [cell for cell in cells if cell.cell_type == "code"]
+            modules.setdefault(name, []).extend(cells)
+            sources.setdefault(name, part)
     written = []
-    for name, cells in exporter.modules.items():
-        if all(cell.cell_type == "markdown" for cell in cells):
-            continue  # a title alone makes no module
-        name = exporter.default_exp if name == "#" else name
+    for name, cells in modules.items():
         # parse=False keeps imports as the lesson shows them; solo_nb leaves out marks.
-        maker = ModuleMaker(destination, name, notebook, parse=False, solo_nb=True)
+        maker = ModuleMaker(destination, name, sources[name], parse=False, solo_nb=True)
         # nbdev's decorator adds this method to the class; pyright cannot follow it.
         maker.make(cells, lib_path=destination)  # pyright: ignore[reportAttributeAccessIssue]
         path = destination.joinpath(*name.split(".")).with_suffix(".py")
@@ -47,7 +64,8 @@ def docstring_first(text: str) -> str:
 def export_all(destination: Path) -> list[Path]:
     """Exports every notebook into `destination`, sorted and formatted by ruff."""
     notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
-    modules = [path for notebook in notebooks for path in export(notebook, destination)]
+    lessons = [notebook for notebook in notebooks if parts(notebook)[0] == notebook]
+    modules = [path for lesson in lessons for path in export(lesson, destination)]
     ruff = [sys.executable, "-m", "ruff"]
     subprocess.run(
         [*ruff, "check", "-q", "--select", "I", "--fix", *modules], check=True
