@@ -26,7 +26,7 @@ from going_modular.multihead_attention import (
 )
 
 NAMES = [("^qkv.", "in_proj_")]
-# batch, tokens, heads, numbers a head
+# batch, tokens, heads, features per head
 sizes = st.tuples(*[st.integers(1, 4)] * 4)
 # Sizes where two axes swapped by mistake would keep every shape.
 same_sizes = [(1, 1, 1, 1), (2, 2, 2, 1), (4, 4, 2, 2), (3, 3, 3, 3), (2, 6, 2, 3)]
@@ -311,7 +311,7 @@ def test_a_model_without_attention_has_nothing_to_record():
             pass
 
 
-# Below four numbers, LayerNorm meets tokens that are nearly constant: rounding counts.
+# Below four features, LayerNorm meets tokens that are nearly constant: rounding counts.
 @given(
     st.tuples(*[st.integers(low, 4) for low in (1, 1, 2, 2)]),
     seeds,
@@ -438,7 +438,8 @@ def test_a_mask_has_two_or_four_axes(shape):
         (lambda: MultiheadSelfAttention(8, 2, -0.5), "got -0.5"),
         (lambda: MultiheadSelfAttentionBlock(8, 3), "got 3 heads"),
         (lambda: MultiheadSelfAttentionBlock(8, 2, 1.5), "attn_dropout .* got 1.5"),
-        (lambda: MultiheadSelfAttentionBlock(8, 2, dropout=1.5), "got 1.5"),
+        (lambda: MultiheadSelfAttentionBlock(8, 2, dropout=1.5), "^dropout .* got 1.5"),
+        (lambda: MultiheadSelfAttentionBlock(8, 2, dropout=1.0), "^dropout .* got 1.0"),
         (lambda: attend((2, 5, 7)), r"num_tokens, 8\), got \(2, 5, 7\)"),
         (lambda: attend((5, 8)), r"got \(5, 8\)"),
         (

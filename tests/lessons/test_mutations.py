@@ -90,17 +90,17 @@ MISTAKES = {
             (
                 "heads by reshape alone",
                 "qkv.permute(2, 0, 3, 1, 4)",
-                "qkv.reshape(3, batch, self.num_heads, n, dim // self.num_heads)",
+                "qkv.reshape(3, batch, self.num_heads, n, self.head_dim)",
             ),
             (
                 "heads before q, k, v in the projection",
-                "n, 3, self.num_heads, dim // self.num_heads)",
-                "n, self.num_heads, 3, dim // self.num_heads).transpose(2, 3)",
+                "n, 3, self.num_heads, self.head_dim)",
+                "n, self.num_heads, 3, self.head_dim).transpose(2, 3)",
             ),
             (
-                "numbers before heads",
-                "n, 3, self.num_heads, dim // self.num_heads)",
-                "n, 3, dim // self.num_heads, self.num_heads).transpose(3, 4)",
+                "features before heads",
+                "n, 3, self.num_heads, self.head_dim)",
+                "n, 3, self.head_dim, self.num_heads).transpose(3, 4)",
             ),
             (
                 "attention among heads, not tokens",
@@ -112,7 +112,7 @@ MISTAKES = {
             (
                 "heads joined without the transpose",
                 "heads.transpose(1, 2).flatten(2)",
-                "heads.reshape(batch, n, dim)",
+                "heads.reshape(batch, n, -1)",
             ),
             (
                 "queries and keys swapped",
@@ -126,19 +126,18 @@ MISTAKES = {
             ),
             (
                 "scaled by D, not by the head's dimension",
-                "F.scaled_dot_product_attention(query, key, value, mask, dropout)",
-                "F.scaled_dot_product_attention("
-                "query, key, value, mask, dropout, scale=dim**-0.5)",
+                "self.head_dim**-0.5",
+                "embedding_dim**-0.5",
             ),
             (
                 "attn_dropout not forwarded to the kernel",
-                "attention(query, key, value, mask, dropout)",
-                "attention(query, key, value, mask)",
+                "query, key, value, mask, dropout, scale",
+                "query, key, value, mask, scale",
             ),
             (
                 "attn_dropout not forwarded where weights are recorded",
-                "query, key, value, mask, dropout\n",
-                "query, key, value, mask\n",
+                "attention(query, key, value, mask, dropout)",
+                "attention(query, key, value, mask)",
             ),
             ("attn_dropout in evaluation", " if self.training else 0.0", ""),
             (
@@ -148,18 +147,18 @@ MISTAKES = {
             ),
             (
                 "mask ignored by the kernel",
-                "attention(query, key, value, mask, dropout)",
-                "attention(query, key, value, None, dropout)",
+                "query, key, value, mask, dropout, scale",
+                "query, key, value, None, dropout, scale",
             ),
             (
                 "mask inverted for the kernel",
-                "key, value, mask, dropout)",
-                "key, value, None if mask is None else ~mask, dropout)",
+                "key, value, mask, dropout, scale",
+                "key, value, None if mask is None else ~mask, dropout, scale",
             ),
             (
                 "mask ignored where weights are recorded",
-                "query, key, value, mask, dropout\n",
-                "query, key, value, None, dropout\n",
+                "attention(query, key, value, mask, dropout)",
+                "attention(query, key, value, None, dropout)",
             ),
             (
                 "mask forgotten by the block",
@@ -202,8 +201,8 @@ MISTAKES = {
             ),
             (
                 "no dropout after the second layer",
-                "embedding_dim),\n            nn.Dropout(dropout)",
-                "embedding_dim),\n            nn.Dropout(0.0)",
+                "narrow,\n            nn.Dropout(dropout)",
+                "narrow,\n            nn.Dropout(0.0)",
             ),
             (
                 "a residual in the block",
