@@ -1,4 +1,4 @@
-"""Lesson 08: the MLP block against plain tensors and against Python's own numbers."""
+"""Lesson 08: the MLP block against plain tensors and against Python's own floats."""
 
 import math
 
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from going_modular.mlp import MLPBlock
 
 # batch, tokens, embedding_dim, mlp_size
-# Below four numbers, LayerNorm meets tokens that are nearly constant: rounding counts.
+# Below four values, LayerNorm meets tokens that are nearly constant: rounding counts.
 sizes = st.tuples(*[st.integers(low, 9) for low in (1, 1, 4, 1)])
 
 
@@ -28,7 +28,7 @@ def block(dim, mlp_size, dropout=0.1, dtype=torch.float64):
 
 
 def written_out(mlp, x, eps=1e-6):
-    """W_2 GELU(W_1 LN(x) + b_1) + b_2, with GELU(h) = h P(X <= h) by the erf."""
+    """W_2 GELU(W_1 LN(x) + b_1) + b_2, with GELU(h) = h Phi(h) by the erf."""
     norm, first, second = mlp.layer_norm, mlp.mlp[0], mlp.mlp[3]
     normed = layer_norm(x, norm.weight, norm.bias, eps)
     h = torch.einsum("...d,md->...m", normed, first.weight) + first.bias
@@ -36,22 +36,22 @@ def written_out(mlp, x, eps=1e-6):
     return torch.einsum("...m,dm->...d", h, second.weight) + second.bias
 
 
-def in_plain_numbers(mlp, token):
+def in_plain_floats(mlp, token):
     """The same for one token, with math.erf."""
     state = {name: value.tolist() for name, value in mlp.state_dict().items()}
     mean = sum(token) / len(token)
-    variance = sum((number - mean) ** 2 for number in token) / len(token)
+    variance = sum((value - mean) ** 2 for value in token) / len(token)
     normed = [
-        (number - mean) / math.sqrt(variance + 1e-6) * gain + bias
-        for number, gain, bias in zip(
+        (value - mean) / math.sqrt(variance + 1e-6) * gamma + beta
+        for value, gamma, beta in zip(
             token, state["layer_norm.weight"], state["layer_norm.bias"], strict=True
         )
     ]
 
-    def dense(numbers, layer):
+    def dense(values, layer):
         rows = zip(state[f"{layer}.weight"], state[f"{layer}.bias"], strict=True)
         return [
-            sum(w * x for w, x in zip(row, numbers, strict=True)) + bias
+            sum(w * x for w, x in zip(row, values, strict=True)) + bias
             for row, bias in rows
         ]
 
@@ -77,13 +77,13 @@ def test_equals_plain_tensors(dtype, tolerance, size, seed):
 
 @given(sizes, seeds)
 @settings(deadline=None, max_examples=50)
-def test_equals_a_loop_over_plain_numbers(size, seed):
+def test_equals_a_loop_over_plain_floats(size, seed):
     torch.manual_seed(seed)
     batch, n, dim, mlp_size = size
     ours = block(dim, mlp_size)
     x = torch.randn(batch, n, dim, dtype=torch.float64)
     expected = [
-        [in_plain_numbers(ours, token) for token in image.tolist()] for image in x
+        [in_plain_floats(ours, token) for token in image.tolist()] for image in x
     ]
     expected = torch.tensor(expected, dtype=torch.float64)
     torch.testing.assert_close(ours(x).detach(), expected, atol=1e-12, rtol=1e-12)
@@ -91,7 +91,7 @@ def test_equals_a_loop_over_plain_numbers(size, seed):
 
 @given(sizes, seeds)
 @settings(deadline=None, max_examples=50)
-def test_each_token_for_itself(size, seed):
+def test_token_by_token(size, seed):
     torch.manual_seed(seed)
     batch, n, dim, mlp_size = size
     ours, x = block(dim, mlp_size), torch.randn(batch, n, dim).double()
@@ -209,6 +209,7 @@ def test_the_callers_tokens_stay():
         ((8, 0), "at least 1, got 8 and 0"),
         ((-8, 8), "got -8 and 8"),
         ((8, 8, 1.5), "got 1.5"),
+        ((8, 8, 1.0), r"dropout must be in \[0, 1\), got 1.0"),
         ((8, 8, -0.1), "got -0.1"),
     ],
 )
@@ -217,6 +218,6 @@ def test_bad_input(arguments, message):
         MLPBlock(*arguments)
 
 
-def test_tokens_of_another_size_are_refused():
+def test_tokens_of_another_size_raise():
     with pytest.raises(ValueError, match=r"8 dimensions each, got \(2, 3, 9\)"):
         MLPBlock(8, 8)(torch.zeros(2, 3, 9))

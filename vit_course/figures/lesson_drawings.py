@@ -11,6 +11,7 @@ from vit_course.figures.draw import FIGURES
 from vit_course.figures.equation_1 import draw_equation_1
 from vit_course.figures.figure_1 import draw_figure_1
 from vit_course.figures.loading import draw_loading
+from vit_course.figures.mlp_by_hand import draw_mlp_by_hand
 from vit_course.figures.patch_axes import draw_patch_axes
 from vit_course.figures.sliding_kernel import draw_sliding_kernel
 
@@ -38,6 +39,13 @@ OF_LESSONS: dict[str, tuple[str, Callable[..., Canvas]]] = {
         "the entries and deals 32 at a time; a batch is one tensor of images, (32, 3, "
         "224, 224), and one of labels, (32,).",
         draw_loading,
+    ),
+    "mlp_by_hand": (
+        "Five tokens of one value, -2 to 2, pass a tiny MLP: the first layer gives "
+        "four hidden units per token, ReLU sets the negative ones to 0, the second "
+        "layer gives one value per token: 0, 1, 0, 1, 0. A frame follows token 4: 2, "
+        "then 2, -2, 1, -3, then 2, 0, 1, 0, then 0.",
+        draw_mlp_by_hand,
     ),
     "patch_axes": (
         "Cutting images in three operations, with a colour per axis: a reshape splits "
