@@ -32,8 +32,8 @@ class DropPath(nn.Module):
     def forward(self, branch: torch.Tensor) -> torch.Tensor:
         if not self.training or self.rate == 0:
             return branch
-        per_image = (branch.shape[0],) + (1,) * (branch.ndim - 1)
-        keep = branch.new_empty(per_image).bernoulli_(1 - self.rate)
+        one_per_image = (branch.shape[0],) + (1,) * (branch.ndim - 1)
+        keep = branch.new_empty(one_per_image).bernoulli_(1 - self.rate)
         return branch * (keep / (1 - self.rate))
 
     def extra_repr(self) -> str:
@@ -41,14 +41,14 @@ class DropPath(nn.Module):
 
 
 class TransformerEncoderBlock(nn.Module):
-    """One layer of the encoder: Equations 2 and 3, with their residual connections.
+    """One layer of the encoder: Equations 2 and 3, with their skip connections.
 
     Args:
         embedding_dim: D, dimensions of a token.
         num_heads: k, a divisor of D.
         mlp_size: width of the MLP's hidden layer.
         mlp_dropout: dropout probability after every dense layer but qkv (Appendix
-            B.1), in [0, 1].
+            B.1), in [0, 1); 0.1 is Table 3's value for ImageNet.
         attn_dropout: dropout probability of the attention weights, in [0, 1).
         drop_path: probability that an image skips a branch in training, in [0, 1).
 

@@ -14,6 +14,7 @@ from vit_course.figures.loading import draw_loading
 from vit_course.figures.mlp_by_hand import draw_mlp_by_hand
 from vit_course.figures.patch_axes import draw_patch_axes
 from vit_course.figures.sliding_kernel import draw_sliding_kernel
+from vit_course.figures.wirings import draw_wirings
 
 ALT_TEXTS = Path(__file__).resolve().parents[2] / "images" / "alt_texts.json"
 # Drawings that no file of `images/` holds: an alternative text, and who draws it.
@@ -60,6 +61,14 @@ OF_LESSONS: dict[str, tuple[str, Callable[..., Canvas]]] = {
         "one value, 8. Three kernels give three feature maps, and the place of patch 2 "
         "in all three maps is its token: 12, 8, 0.",
         draw_sliding_kernel,
+    ),
+    "wirings": (
+        "Three wirings of one block. None: LayerNorm, MSA, LayerNorm, MLP in a row. "
+        "Post-norm: the tokens also go around MSA and around MLP and are added, and "
+        "each LayerNorm comes after the sum. Pre-norm: the tokens go around LayerNorm "
+        "and MSA, then around LayerNorm and MLP, and nothing lies on their way but "
+        "the two sums.",
+        draw_wirings,
     ),
 }
 
