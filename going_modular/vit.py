@@ -25,6 +25,20 @@ def _check_name(what: str, name: str, known: tuple[str, ...]) -> None:
         )
 
 
+def _check_arguments(
+    pool: str, num_transformer_layers: int, num_classes: int, drop_path: float
+) -> None:
+    """Raises ValueError for arguments of `ViT` that none of its parts checks."""
+    _check_name("pool", pool, POOLS)
+    if min(num_transformer_layers, num_classes) < 1:
+        raise ValueError(
+            "num_transformer_layers and num_classes must be at least 1, "
+            f"got {num_transformer_layers} and {num_classes}"
+        )
+    if not 0 <= drop_path < 1:
+        raise ValueError(f"drop_path must be in [0, 1), got {drop_path}")
+
+
 class ViT(nn.Module):
     """The Vision Transformer: Equations 1 to 4; the defaults are ViT-B/16 (Table 1).
 
@@ -77,14 +91,7 @@ class ViT(nn.Module):
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
-        _check_name("pool", pool, POOLS)
-        if min(num_transformer_layers, num_classes) < 1:
-            raise ValueError(
-                "num_transformer_layers and num_classes must be at least 1, "
-                f"got {num_transformer_layers} and {num_classes}"
-            )
-        if not 0 <= drop_path < 1:
-            raise ValueError(f"drop_path must be in [0, 1), got {drop_path}")
+        _check_arguments(pool, num_transformer_layers, num_classes, drop_path)
         self.pool = pool
         self.embedding = ViTEmbedding(
             img_size,
@@ -95,7 +102,7 @@ class ViT(nn.Module):
             position,
             class_token=pool == "cls",
         )
-        last = max(num_transformer_layers - 1, 1)
+        last = max(num_transformer_layers - 1, 1)  # where drop_path is reached
         self.encoder = TransformerEncoder(
             *(
                 TransformerEncoderBlock(

@@ -110,7 +110,7 @@ def in_timm(ours, arguments, fc_norm=False):
         mlp_ratio=s["mlp_size"] / s["embedding_dim"],
         **mean if ours.pool == "mean" else {},
     )
-    names = [*TIMM, ("^norm", "fc_norm")] if fc_norm else TIMM
+    names = TIMM if fc_norm is False else [*TIMM, ("^norm", "fc_norm")]
     return copy_weights(ours, theirs, names)
 
 
@@ -135,12 +135,14 @@ def test_equals_timm(dtype, pool, img_size):
     assert_same(found, run(in_timm(ours, arguments), x), TOLERANCE[dtype], TIMM)
 
 
-def test_mean_pooling_is_not_timms_other_variant():
-    """With fc_norm=True timm takes the mean first, then its LayerNorm."""
+def test_mean_pooling_is_not_timms_default():
+    """By default timm takes the mean first, then the LayerNorm that it calls fc_norm."""
     ours, x = small(pool="mean"), torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         same = in_timm(ours, SMALL)(x)
-        other = in_timm(ours, SMALL, fc_norm=True)(x)
+        default = in_timm(ours, SMALL, fc_norm=None)
+        assert isinstance(default.norm, nn.Identity)
+        other = default(x)
         torch.testing.assert_close(ours(x), same, atol=1e-5, rtol=1e-5)
         assert (ours(x) - other).abs().max() > 0.01
 
@@ -196,6 +198,16 @@ def test_exact_parameter_counts(name, num_classes):
     assert {block.msa_block.attention.num_heads for block in vit.encoder} == {
         VARIANTS[name].num_heads
     }
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_parameters_as_many_as_in_torchvision_and_timm(name):
+    arguments = {"num_classes": 1000} | asdict(VARIANTS[name])
+    with torch.device("meta"):
+        ours = create_vit(name)
+        models = [ours, in_torchvision(ours, arguments), in_timm(ours, arguments)]
+    counts = [sum(p.numel() for p in model.parameters()) for model in models]
+    assert len(set(counts)) == 1
 
 
 def test_mean_pooling_has_one_token_less():
