@@ -63,11 +63,11 @@ OF_LESSONS: dict[str, tuple[str, Callable[..., Canvas]]] = {
         draw_sliding_kernel,
     ),
     "wirings": (
-        "Three wirings of one block. None: LayerNorm, MSA, LayerNorm, MLP in a row. "
-        "Post-norm: the tokens also go around MSA and around MLP and are added, and "
-        "each LayerNorm comes after the sum. Pre-norm: the tokens go around LayerNorm "
-        "and MSA, then around LayerNorm and MLP, and nothing lies on their way but "
-        "the two sums.",
+        "Three wirings of one block. Without a skip connection, LayerNorm, MSA, "
+        "LayerNorm and MLP follow in a row; in post-norm, the tokens also go around "
+        "MSA and around MLP and are added, and each LayerNorm comes after the sum. In "
+        "pre-norm, they go around LayerNorm and MSA, then around LayerNorm and MLP, "
+        "and only two sums lie on their way.",
         draw_wirings,
     ),
 }
