@@ -109,7 +109,7 @@ def show(fig: Figure, alt: str) -> None:
     image.save(stored, format=kind, optimize=True)
     if stored.tell() > LARGEST_PNG:
         kind, stored = "jpeg", io.BytesIO()
-        image.save(stored, format=kind, quality=85, subsampling=0, optimize=True)
+        image.save(stored, format=kind, quality=78, subsampling=0, optimize=True)
     encoded = base64.b64encode(stored.getvalue()).decode()
     seen = {"alt": alt, "width": round(image.width * 90 / 150)}
     data = {f"image/{kind}": encoded, "text/plain": alt}

@@ -29,7 +29,7 @@ def spread_patches(
     n, channels, height, width = patches.shape
     space = max(1, round(gap * width))
     down, across = height + space, width + space  # from one patch to the next
-    rows = -(-n // columns)  # rounded up
+    rows = (n + columns - 1) // columns  # rounded up
     image = torch.ones(channels, rows * down - space, columns * across - space)
     for i, patch in enumerate(patches.detach().cpu()):
         top, left = i // columns * down, i % columns * across
@@ -64,9 +64,10 @@ def grid_size(height: int, width: int, patch_size: int) -> tuple[int, int]:
         )
     for name, side in (("height", height), ("width", width)):
         if side % patch_size:
+            below = max(side // patch_size, 1) * patch_size
             raise ValueError(
                 f"{name} {side} is not divisible by patch_size {patch_size}; "
-                f"the nearest that is: {max(1, round(side / patch_size)) * patch_size}"
+                f"{below} and {below + patch_size} are"
             )
     return height // patch_size, width // patch_size
 
@@ -93,7 +94,7 @@ def patchify(images: torch.Tensor, patch_size: int) -> torch.Tensor:
     rows, columns = grid_size(height, width, patch_size)
     x = images.reshape(batch, channels, rows, patch_size, columns, patch_size)
     x = x.permute(0, 2, 4, 1, 3, 5)  # (batch, rows, columns, channels, P, P)
-    x = x.clone(memory_format=torch.contiguous_format)  # `reshape` may not copy
+    x = x.clone(memory_format=torch.contiguous_format)  # copied once, row by row
     return x.reshape(batch, rows * columns, channels * patch_size**2)
 
 
@@ -129,5 +130,5 @@ def unpatchify(
     batch, channels = patches.shape[0], patches.shape[2] // pixels
     x = patches.reshape(batch, rows, columns, channels, patch_size, patch_size)
     x = x.permute(0, 3, 1, 4, 2, 5)  # (batch, channels, rows, P, columns, P)
-    x = x.clone(memory_format=torch.contiguous_format)  # `reshape` may not copy
+    x = x.clone(memory_format=torch.contiguous_format)  # copied once, row by row
     return x.reshape(batch, channels, height, width)
