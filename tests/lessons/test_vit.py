@@ -136,7 +136,7 @@ def test_equals_timm(dtype, pool, img_size):
 
 
 def test_mean_pooling_is_not_timms_default():
-    """By default timm takes the mean first, then the LayerNorm that it calls fc_norm."""
+    """By default timm takes the mean first, then a LayerNorm, its `fc_norm`."""
     ours, x = small(pool="mean"), torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         same = in_timm(ours, SMALL)(x)
