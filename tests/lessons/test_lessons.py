@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LESSONS = [path for path in NOTEBOOKS if path.name[0].isdigit()]
-GALLERIES = {"A1_rendered_foods"}  # they show what another notebook exports
+# Lessons that export nothing: a second part does.
+EXPORT_NOTHING = {"00_replicating_a_paper", "A1_rendered_foods"}
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"][
     "Repository"
 ]
@@ -36,8 +37,13 @@ def notebook(request):
 
 
 def test_all_lessons_of_the_table_are_there():
-    stems = [path.stem for path in LESSONS]
-    assert [stem[:2] for stem in stems] == [f"{i:02}" for i in range(len(stems))]
+    parts = {}  # by number: "" for its first part, then b, c, ...
+    for path in LESSONS:
+        number, letter = re.match(r"(\d\d)([a-z]?)_", path.name).groups()
+        parts.setdefault(number, []).append(letter)
+    assert list(parts) == [f"{i:02}" for i in range(len(parts))]
+    for letters in parts.values():
+        assert letters == ["", *"bcdef"][: len(letters)]
 
 
 def test_stored_as_one_run_from_top_to_bottom(notebook):
@@ -84,7 +90,7 @@ def test_set_up_cell_and_badge_name_the_repository(notebook):
 
 def test_the_first_cells_export_and_show_where_we_are(notebook):
     first, second = (cell.source for cell in code_cells(notebook)[1:3])
-    if notebook.stem in GALLERIES:
+    if notebook.stem in EXPORT_NOTHING:
         second = first
         assert not any("#| " in cell.source for cell in code_cells(notebook))
     else:
@@ -195,14 +201,19 @@ def test_modules_import_only_earlier_modules():
 
 def test_glossary_covers_the_terms_of_the_lessons():
     glossary = (ROOT / "notebooks" / "GLOSSARY.md").read_text(encoding="utf-8").lower()
-    terms = """patch, patch embedding, class token, position embedding, token,
-        encoder, residual connection, logits, activation, parameter, batch, normalise,
+    terms = """patch, patch embedding, class token, position embedding, token, encoder,
+        residual connection, logits, activation, parameter, batch, normalise,
         validation, gradient, buffer, dropout, head, query, key, value, score, softmax,
-        mask, causal mask, padding, cross-attention, decoder, saturated, heat map,
-        recurrence, LayerNorm, BatchNorm, fused kernel, context manager, GELU, ReLU,
-        hidden unit, pre-norm, post-norm, DropPath, multiply-adds, meta device,
-        cross-entropy, AdamW, checkpoint, clipping, confusion matrix, fine-tuning,
-        label smoothing, accumulation, calibration, attention rollout, state dict"""
+        mask, causal mask, padding, cross-attention, decoder, saturated, recurrence,
+        LayerNorm, BatchNorm, fused kernel, context manager, GELU, ReLU, hidden unit,
+        pre-norm, post-norm, DropPath, multiply-adds, meta device, cross-entropy, AdamW,
+        checkpoint, clipping, confusion matrix, fine-tuning, label smoothing,
+        accumulation, calibration, attention rollout, state dict, Transformer, loss,
+        accuracy, kernel, linear layer, forward pass, backbone, feature,
+        residual stream, skip connection, rank collapse, receptive field, dot product,
+        standard deviation, optimizer, learning rate, overfitting, dataset,
+        inductive bias, attention weights, attention map, prediction, prepend,
+        worker process"""
     terms = [" ".join(term.split()).lower() for term in terms.split(",")]
     missing = [term for term in terms if f"| {term} |" not in glossary]
     assert not missing
