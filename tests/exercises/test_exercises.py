@@ -109,7 +109,8 @@ def test_lesson_and_guide_list_the_same_tasks_and_minutes(solution):
     assert f"about {minutes} minutes" in listed
     read_in = re.search(r"About (\d+) minutes", cells[0]).group(1)
     guide = (SOLUTIONS / "README.md").read_text(encoding="utf-8")
-    assert f"| {solution.name[:2]} | {read_in} | {minutes} |" in guide
+    number = solution.name.split("_")[0]
+    assert f"| {number} | {read_in} | {minutes} |" in guide
 
 
 def test_solutions_are_stored_as_one_run(solution):

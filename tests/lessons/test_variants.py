@@ -1,4 +1,4 @@
-"""Lesson 00: the parameter formula against Table 1, torchvision and timm."""
+"""Lesson 00b: the parameter formula against Table 1, torchvision and timm."""
 
 import dataclasses
 
@@ -87,6 +87,11 @@ def test_table_3():
 def test_a_variant_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         VARIANTS["vit_base_16"].num_heads = 1
+
+
+def test_patches_must_fill_the_image():
+    with pytest.raises(ValueError, match="100 and 16"):
+        ViTVariant(1, 8, 16, 2, img_size=100)
 
 
 @pytest.mark.parametrize("classes, channels", [(0, 3), (-1, 3), (10, 0)])

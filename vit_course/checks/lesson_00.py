@@ -1,4 +1,4 @@
-"""Checks of the exercises of lesson 00: sizes, shapes and tables of a paper."""
+"""Checks of the exercises of lesson 00b: sizes, shapes and tables of a paper."""
 
 from collections.abc import Callable
 from numbers import Integral

@@ -10,6 +10,7 @@ from vit_course.figures.canvas import Canvas
 from vit_course.figures.draw import FIGURES
 from vit_course.figures.equation_1 import draw_equation_1
 from vit_course.figures.figure_1 import draw_figure_1
+from vit_course.figures.hero import draw_hero
 from vit_course.figures.loading import draw_loading
 from vit_course.figures.mlp_by_hand import draw_mlp_by_hand
 from vit_course.figures.patch_axes import draw_patch_axes
@@ -17,6 +18,8 @@ from vit_course.figures.sliding_kernel import draw_sliding_kernel
 from vit_course.figures.wirings import draw_wirings
 
 ALT_TEXTS = Path(__file__).resolve().parents[2] / "images" / "alt_texts.json"
+# Drawings of `images/`, whose alternative texts are in ALT_TEXTS.
+OF_IMAGES = {name: draw for name, (_, draw) in FIGURES.items()} | {"hero": draw_hero}
 # Drawings that no file of `images/` holds: an alternative text, and who draws it.
 OF_LESSONS: dict[str, tuple[str, Callable[..., Canvas]]] = {
     "equation_1": (
@@ -81,11 +84,11 @@ def drawing(name: str, dark: bool = False) -> tuple[Figure, str]:
     """
     if name in OF_LESSONS:
         alt, draw = OF_LESSONS[name]
-    elif name in FIGURES:
+    elif name in OF_IMAGES:
         alt = json.loads(ALT_TEXTS.read_text(encoding="utf-8"))[name]
-        draw = FIGURES[name][1]
+        draw = OF_IMAGES[name]
     else:
-        known = ", ".join([*FIGURES, *OF_LESSONS])
+        known = ", ".join([*OF_IMAGES, *OF_LESSONS])
         raise ValueError(f"no drawing is called {name!r}; there are {known}")
     canvas = draw(dark)
     canvas.frame()

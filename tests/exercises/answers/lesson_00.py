@@ -1,4 +1,4 @@
-"""Answers to the exercises of lesson 00."""
+"""Answers to the exercises of lesson 00b."""
 
 import math
 
