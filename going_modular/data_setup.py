@@ -8,7 +8,7 @@ from typing import BinaryIO
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
@@ -29,8 +29,8 @@ def create_transform(
         mean: subtracted from each channel; None leaves values in 0 … 1.
         std: divides each channel; given together with `mean`.
         crop_pct: None squeezes the whole image to the size. A fraction keeps the
-            proportions, as torchvision's transforms do: the shorter side is resized to
-            the (larger) size divided by it, and the centre is cropped.
+            proportions: the shorter side is resized (bilinear) to the (larger) size
+            divided by it, and the centre is cropped.
 
     Raises:
         ValueError: a size below 1, only one of `mean` and `std`, or a `crop_pct` that
@@ -115,7 +115,13 @@ def load_folder(folder: str | Path, transform=None) -> ImageFolder:
 NUM_WORKERS = 0
 
 
-def _loader(dataset, batch_size, shuffle, num_workers, seed=None) -> DataLoader:
+def _loader(
+    dataset: Dataset,
+    batch_size: int,
+    shuffle: bool,
+    num_workers: int,
+    seed: int | None = None,
+) -> DataLoader:
     if batch_size < 1 or num_workers < 0:
         raise ValueError(
             "batch_size must be at least 1 and num_workers at least 0, "
@@ -160,7 +166,8 @@ def create_dataloaders(
             size below 1.
     """
     train = load_folder(train_dir, transform)
-    test = load_folder(test_dir, test_transform or transform)
+    test_transform = test_transform if test_transform is not None else transform
+    test = load_folder(test_dir, test_transform)
     if train.classes != test.classes:
         raise ValueError(
             f"{train_dir} has the classes {train.classes}, {test_dir} {test.classes}"
@@ -204,7 +211,8 @@ def create_train_val_test_dataloaders(
         test_transform=test_transform,
     )
     train = train_loader.dataset
-    val = load_folder(train_dir, test_transform or transform)
+    test_transform = test_transform if test_transform is not None else transform
+    val = load_folder(train_dir, test_transform)
     targets = torch.tensor(val.targets)
     generator = torch.Generator().manual_seed(seed)
     train_part, val_part = [], []

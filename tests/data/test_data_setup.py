@@ -99,6 +99,17 @@ def test_validation_is_split_off_by_class(data):
     assert val.dataset.indices == again.dataset.indices != other.dataset.indices
 
 
+def test_a_test_transform_without_steps_is_used(data):
+    empty = torch.nn.Sequential()  # its length, 0, makes it false
+    _, test, _ = loaders(data, test_transform=empty)
+    assert test.dataset.transform is empty
+    folders = (data / "train", data / "test")
+    parts = create_train_val_test_dataloaders(
+        *folders, create_transform(8), 4, test_transform=empty
+    )
+    assert parts[1].dataset.dataset.transform is empty
+
+
 def test_test_transform_serves_test_and_validation(data):
     dark = transforms.Compose([create_transform(8), transforms.Lambda(lambda x: x * 0)])
     train, test, _ = loaders(data, test_transform=dark)

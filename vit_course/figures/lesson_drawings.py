@@ -39,9 +39,9 @@ OF_LESSONS: dict[str, tuple[str, Callable[..., Canvas]]] = {
     ),
     "loading": (
         "From files to a batch. Folders named pizza, steak and sushi hold the images; "
-        "the Dataset numbers them and knows the label of each; the DataLoader shuffles "
-        "the entries and deals 32 at a time; a batch is one tensor of images, (32, 3, "
-        "224, 224), and one of labels, (32,).",
+        "the Dataset numbers and transforms them and knows each label; the DataLoader "
+        "shuffles the entries and deals 32 at a time; a batch is one tensor of images, "
+        "(32, 3, 224, 224), and one of labels, (32,).",
         draw_loading,
     ),
     "mlp_by_hand": (
