@@ -14,6 +14,8 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LESSONS = [path for path in NOTEBOOKS if path.name[0].isdigit()]
 # Lessons that export nothing: a second part does.
 EXPORT_NOTHING = {"00_replicating_a_paper", "A1_rendered_foods"}
+# Lessons that add to the module of their first part, where its imports stand.
+GO_ON = {"05b_other_positions"}
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"][
     "Repository"
 ]
@@ -93,6 +95,9 @@ def test_the_first_cells_export_and_show_where_we_are(notebook):
     if notebook.stem in EXPORT_NOTHING:
         second = first
         assert not any("#| " in cell.source for cell in code_cells(notebook))
+    elif notebook.stem in GO_ON:
+        second = first
+        assert first.startswith("#| default_exp ") and "#| export" not in first
     else:
         assert first.startswith("#| default_exp ")
         assert "#| export" in first

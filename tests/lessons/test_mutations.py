@@ -37,7 +37,11 @@ MISTAKES = {
     ),
     "05_position_embedding": (
         "lessons/test_position_embedding.py",
-        [("a sign", "else tokens + self", "else tokens - self")],
+        [("a sign", "return tokens + self.weight", "return tokens - self.weight")],
+    ),
+    "05b_other_positions": (
+        "lessons/test_position_embedding.py",
+        [("columns before rows", "[of_rows, of_columns]", "[of_columns, of_rows]")],
     ),
     "06_self_attention": (
         "lessons/test_self_attention.py",

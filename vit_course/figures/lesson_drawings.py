@@ -7,6 +7,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from vit_course.figures.canvas import Canvas
+from vit_course.figures.clock_hands import draw_clock_hand, draw_clock_hands
 from vit_course.figures.draw import FIGURES
 from vit_course.figures.equation_1 import draw_equation_1
 from vit_course.figures.figure_1 import draw_figure_1
@@ -22,6 +23,17 @@ ALT_TEXTS = Path(__file__).resolve().parents[2] / "images" / "alt_texts.json"
 OF_IMAGES = {name: draw for name, (_, draw) in FIGURES.items()} | {"hero": draw_hero}
 # Drawings that no file of `images/` holds: an alternative text, and who draws it.
 OF_LESSONS: dict[str, tuple[str, Callable[..., Canvas]]] = {
+    "clock_hand": (
+        "Nine clocks, of positions 0 to 8, with one hand that turns an eighth of a "
+        "turn per position: at 8 it points up again, as at 0. Below, two waves show "
+        "how far right (the sine) and how far up (the cosine) its tip is.",
+        draw_clock_hand,
+    ),
+    "clock_hands": (
+        "The same nine clocks with a second, short hand that turns eight times slower. "
+        "At position 8 the long hand points up, as at 0, but the short one has moved.",
+        draw_clock_hands,
+    ),
     "equation_1": (
         "Equation 1. Above: an image of H by W pixels is cut into N patches, each a "
         "row of P²·C values, and multiplied by the matrix E. Below: the class token "
