@@ -522,7 +522,7 @@ POSITION_MISTAKES = {
     "row 0 of the positions belongs to the class token. It is kept as it is.": (
         "no class token"
     ),
-    "the positions are interpolated in another way than in lesson 05. Use "
+    "the positions are interpolated in another way than in lesson 05b. Use "
     "`interpolate_position_embedding`, or `load_weights`, which calls it.": (
         "bilinear,bicubic,nearest"
     ),

@@ -110,6 +110,7 @@ def draw_attention(dark: bool = False) -> Canvas:
     canvas.step(606, title, 5, _PART, "times v")
     _matrix(canvas, found.output, 628, top)
     terms, result = _as_sum(found)
-    canvas.text(20, 18, rf"token {FOLLOWED + 1}:  ${terms}\ \approx\ ({result})$", ha="left")
+    line = rf"token {FOLLOWED + 1}:  ${terms}\ \approx\ ({result})$"
+    canvas.text(20, 18, line, ha="left")
     canvas.text(780, 18, "rows: queries, columns: keys", ha="right")
     return canvas

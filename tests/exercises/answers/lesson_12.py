@@ -638,7 +638,7 @@ def without_class_token(model, img_size):
     return with_positions(model, img_size, change)
 
 
-@wrong(LARGER, "in another way than in lesson 05")
+@wrong(LARGER, "in another way than in lesson 05b")
 def bilinear(model, img_size):
     def change(weight, old, new):
         maps = weight[:, 1:].mT.unflatten(2, old)
