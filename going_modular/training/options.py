@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import torch
 
+from going_modular.run_state import atomic_write
 from going_modular.training.distributed import rank_and_size
 
 
@@ -107,6 +108,6 @@ def keep_arguments(arguments: dict, output: Path, running: bool, free: set) -> N
         other = [key for key in now if before.get(key, now[key]) != now[key]]
         if other:
             raise ValueError(f"{output} holds a run with another {', '.join(other)}")
-    if rank_and_size()[0] == 0:
-        output.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(now, indent=1))
+    if rank_and_size()[0] == 0:  # while the others may be reading
+        with atomic_write(file) as temporary:
+            temporary.write_text(json.dumps(now, indent=1))

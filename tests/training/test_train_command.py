@@ -19,7 +19,7 @@ from PIL import Image
 
 from going_modular.checkpoint import load_checkpoint
 from going_modular.train import main
-from going_modular.training.options import parse
+from going_modular.training.options import keep_arguments, parse
 from going_modular.training.progress import StopRequest
 from going_modular.training.setup import (
     CachedLoader,
@@ -348,6 +348,20 @@ def test_other_arguments_are_refused(tmp_path, capsys):
     (tmp_path / "run.pt").write_bytes(b"a run")
     assert main(["--output", str(tmp_path), "--resume"]) == 1
     assert "holds a run with another lr" in capsys.readouterr().err
+
+
+def test_arguments_can_be_read_while_they_are_written(tmp_path, monkeypatch):
+    """Restarted by torchrun, one process writes them again and the others read."""
+    keep_arguments({"lr": 0.5}, tmp_path, False, set())
+    file, replace, seen = tmp_path / "arguments.json", os.replace, []
+
+    def look(new, old):
+        seen.append(json.loads(file.read_text()))
+        replace(new, old)
+
+    monkeypatch.setattr(os, "replace", look)
+    keep_arguments({"lr": 0.5}, tmp_path, True, set())
+    assert seen == [{"lr": "0.5"}] == [json.loads(file.read_text())]
 
 
 @pytest.mark.parametrize(
