@@ -15,7 +15,9 @@ from vit_course.figures.hero import draw_hero
 from vit_course.figures.loading import draw_loading
 from vit_course.figures.mlp_by_hand import draw_mlp_by_hand
 from vit_course.figures.patch_axes import draw_patch_axes
+from vit_course.figures.residual_stream import draw_residual_stream
 from vit_course.figures.sliding_kernel import draw_sliding_kernel
+from vit_course.figures.two_heads import draw_two_heads
 from vit_course.figures.wirings import draw_wirings
 
 ALT_TEXTS = Path(__file__).resolve().parents[2] / "images" / "alt_texts.json"
@@ -70,12 +72,26 @@ OF_LESSONS: dict[str, tuple[str, Callable[..., Canvas]]] = {
         "from row 1, column 2 of the image to patch 1, place 2.",
         draw_patch_axes,
     ),
+    "residual_stream": (
+        "A token of two features, 8 and 2, on a thick line from z_0 to z_2, the "
+        "residual stream. Four branches leave it, two per block; each passes LN and "
+        "MSA, or LN and MLP, and comes back to a sum. They add 0 and 0.5, 1 and 0, 0 "
+        "and -0.5, 0.5 and 1, and the token becomes 9.5 and 3.",
+        draw_residual_stream,
+    ),
     "sliding_kernel": (
         "A kernel of 2 by 2 moves over an image of 4 by 4 with stride 2 and visits its "
         "four patches. On patch 2, kernel 2 (right minus left) sums the products to "
         "one value, 8. Three kernels give three feature maps, and the place of patch 2 "
         "in all three maps is its token: 12, 8, 0.",
         draw_sliding_kernel,
+    ),
+    "two_heads": (
+        "Three tokens of four values go to two heads. Each head multiplies all four "
+        "values by a matrix of its own, (4, 2), has a map of its own, (3, 3), and "
+        "gives two values per token. The results lie side by side, (3, 4), and a last "
+        "matrix mixes them. A frame follows token 1.",
+        draw_two_heads,
     ),
     "wirings": (
         "Three wirings of one block. Without a skip connection, LayerNorm, MSA, "
