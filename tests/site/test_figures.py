@@ -255,15 +255,23 @@ def test_numbers_of_attention_are_those_of_pytorch(drawn) -> None:
     found = attention.measure()
     query, key, value = map(torch.from_numpy, (found.query, found.key, found.value))
     scores = query @ key.T
-    weights = (scores / 3**0.5).softmax(dim=1)
+    weights = (scores / 2).softmax(dim=1)
     output = F.scaled_dot_product_attention(query[None], key[None], value[None])[0]
     words = words_of(drawn["attention", "light"])
-    cells = [number(x, "{:.1f}") for t in (query, key, value) for x in t.flatten()]
-    for tensor in (scores, scores / 3**0.5, weights, output):
-        cells += [number(x) for x in tensor.flatten()]
-    shown = [word for word in words if re.fullmatch(r"−?\d\.\d+", word)]
+    cells = [number(x, "{:.1f}") for x in (scores / 2).flatten()]
+    cells += [number(x) for tensor in (weights, output) for x in tensor.flatten()]
+    for tensor in (query, key, value, scores):
+        cells += [number(x, "{:.0f}") for x in tensor.flatten()]
+    # Five steps; the rows of seven matrices and the columns of three are numbered.
+    cells += [f"{step}" for step in range(1, 6)]
+    cells += [f"{token}" for token in range(1, 5)] * 10
+    shown = [word for word in words if re.fullmatch(r"−?\d(\.\d+)?", word)]
     assert sorted(shown) == sorted(cells)
     assert words.count("= 1.00") == 4
+    # Who multiplies the rounded weights gets the output shown.
+    rounded = weights.round(decimals=2)
+    torch.testing.assert_close(rounded.sum(dim=1), torch.ones(4).double())
+    torch.testing.assert_close(rounded @ value, output.round(decimals=2))
     framed = output[attention.FOLLOWED]
     assert all(f"{{{x:.2f}}}" in words[-2] for x in framed.tolist())
 

@@ -9,10 +9,14 @@ import torch
 from going_modular.self_attention import scaled_dot_product_attention
 from vit_course.figures.canvas import Canvas
 
-TOKENS, SIZE, SEED = 4, 3, 279  # N, D_h, and a seed whose weights are not all 0 or 1
+# Small integers, chosen so that rounded weights sum to 1.00 and give the output shown.
+QUERY = [[0, -1, 1, 0], [-1, 1, 0, 1], [0, -1, 1, -1], [2, 1, 0, -1]]
+KEY = [[2, 2, 0, 0], [2, -1, 1, 2], [1, 0, 2, 0], [1, 2, -1, 2]]
+VALUE = [[3, 0, 1, 0], [0, 2, 0, 1], [1, 1, 0, 2], [1, 0, 2, 1]]
+TOKENS, SIZE = 4, 4  # N, D_h
 FOLLOWED = 1  # the row that is framed, from 0
 _PART = "attention"
-_CELL = (48, 30)
+_HEIGHT, _NARROW, _WIDE = 30, 34, 42  # of a cell
 
 
 @dataclass
@@ -20,11 +24,10 @@ class Example:
     """One attention head, step by step.
 
     Attributes:
-        query, key, value: (4, 3), rounded to tenths, so that they can be checked by
-            hand.
+        query, key, value: (4, 4), integers, so that they can be checked by hand.
         scores: query @ key^T, (4, 4).
-        scaled: scores / sqrt(3).
-        weights, output: (4, 4) and (4, 3), by `scaled_dot_product_attention`.
+        scaled: scores / sqrt(4).
+        weights, output: (4, 4) each, by `scaled_dot_product_attention`.
     """
 
     query: np.ndarray
@@ -38,10 +41,8 @@ class Example:
 
 @cache
 def measure() -> Example:
-    """Computes attention for random q, k and v of the seed."""
-    generator = torch.Generator().manual_seed(SEED)
-    draw = torch.randn(3, TOKENS, SIZE, generator=generator, dtype=torch.float64)
-    query, key, value = draw.round(decimals=1).unbind()
+    """Computes attention for the q, k and v above."""
+    query, key, value = torch.tensor([QUERY, KEY, VALUE], dtype=torch.float64)
     output, weights = scaled_dot_product_attention(query, key, value)
     scores = query @ key.T
     scaled = scores / SIZE**0.5
@@ -50,24 +51,23 @@ def measure() -> Example:
 
 
 def _matrix(
-    canvas: Canvas, values, left, top, form="{:.2f}", framed: bool = True
+    canvas: Canvas, values, left, top, width, form="{:.2f}", framed: bool = True
 ) -> float:
     """Draws a matrix with numbered rows, and returns where it ends on the right."""
-    width, height = _CELL
-    canvas.matrix(values, left, top, _CELL, _PART, form)
+    canvas.matrix(values, left, top, (width, _HEIGHT), _PART, form)
     for row in range(TOKENS):
-        middle = top - (row + 0.5) * height
+        middle = top - (row + 0.5) * _HEIGHT
         canvas.text(left - 11, middle, f"{row + 1}", _PART, weight="bold")
     right = left + width * values.shape[1]
     if framed:
-        canvas.mark((left, top - (FOLLOWED + 1) * height, right - left, height))
+        canvas.mark((left, top - (FOLLOWED + 1) * _HEIGHT, right - left, _HEIGHT))
     return right
 
 
 def _number_columns(canvas: Canvas, left: float, top: float) -> None:
     """Numbers the columns of a matrix of tokens by tokens."""
     for column in range(TOKENS):
-        x = left + (column + 0.5) * _CELL[0]
+        x = left + (column + 0.5) * _WIDE
         canvas.text(x, top + 11, f"{column + 1}", _PART, weight="bold")
 
 
@@ -86,31 +86,32 @@ def draw_attention(dark: bool = False) -> Canvas:
     canvas.step(20, title, 1, _PART, f"{TOKENS} tokens: query, key, value")
     left = 40
     for name, values in (("q", found.query), ("k", found.key), ("v", found.value)):
-        middle = left + SIZE * _CELL[0] / 2
+        middle = left + SIZE * _NARROW / 2
         canvas.text(middle, top + 14, rf"$\mathbf{{{name}}}$", size=13)
-        left = 28 + _matrix(canvas, values, left, top, "{:.1f}", framed=name == "q")
-    canvas.way((left - 20, top - 60), (left + 8, top - 60))
-    canvas.step(560, title, 2, _PART, r"scores  $\mathbf{q}\,\mathbf{k}^\top$")
-    _matrix(canvas, found.scores, 582, top)
-    _number_columns(canvas, 582, top)
-    canvas.way((678, top - 128), (678, top - 145), (136, top - 145), (136, top - 168))
+        right = _matrix(canvas, values, left, top, _NARROW, "{:.0f}", name == "q")
+        left = right + 36
+    canvas.way((right + 12, top - 60), (right + 60, top - 60))
+    canvas.step(580, title, 2, _PART, r"scores  $\mathbf{q}\,\mathbf{k}^\top$")
+    _matrix(canvas, found.scores, 602, top, _WIDE, "{:.0f}")
+    _number_columns(canvas, 602, top)
+    canvas.way((686, top - 128), (686, top - 145), (124, top - 145), (124, top - 168))
 
     top, title = 168, 218
-    canvas.step(20, title, 3, _PART, r"divided by  $\sqrt{D_h}$" + f" = √{SIZE}")
-    _matrix(canvas, found.scaled, 40, top)
+    canvas.step(20, title, 3, _PART, r"divided by  $\sqrt{D_h}$" + f" = √{SIZE} = 2")
+    right = _matrix(canvas, found.scaled, 40, top, _WIDE, "{:.1f}")
     _number_columns(canvas, 40, top)
-    canvas.way((240, top - 60), (268, top - 60))
+    canvas.way((right + 14, top - 60), (right + 54, top - 60))
     canvas.step(276, title, 4, _PART, "softmax: rows sum to one")
-    right = _matrix(canvas, found.weights, 296, top)
+    right = _matrix(canvas, found.weights, 296, top, _WIDE)
     _number_columns(canvas, 296, top)
     for row, total in enumerate(found.weights.sum(axis=1)):
-        middle = top - (row + 0.5) * _CELL[1]
+        middle = top - (row + 0.5) * _HEIGHT
         canvas.text(right + 8, middle, f"= {total:.2f}", ha="left")
-    canvas.way((right + 64, top - 60), (right + 100, top - 60))
-    canvas.step(606, title, 5, _PART, "times v")
-    _matrix(canvas, found.output, 628, top)
+    canvas.way((right + 64, top - 60), (right + 104, top - 60))
+    canvas.step(580, title, 5, _PART, "times v")
+    _matrix(canvas, found.output, 602, top, _WIDE)
     terms, result = _as_sum(found)
-    line = rf"token {FOLLOWED + 1}:  ${terms}\ \approx\ ({result})$"
+    line = rf"token {FOLLOWED + 1}:  ${terms}\ =\ ({result})$"
     canvas.text(20, 18, line, ha="left")
     canvas.text(780, 18, "rows: queries, columns: keys", ha="right")
     return canvas
