@@ -11,6 +11,7 @@ from vit_course.figures.clock_hands import draw_clock_hand, draw_clock_hands
 from vit_course.figures.draw import FIGURES
 from vit_course.figures.equation_1 import draw_equation_1
 from vit_course.figures.figure_1 import draw_figure_1
+from vit_course.figures.four_to_eight import draw_four_to_eight
 from vit_course.figures.hero import draw_hero
 from vit_course.figures.loading import draw_loading
 from vit_course.figures.mlp_by_hand import draw_mlp_by_hand
@@ -51,6 +52,13 @@ OF_LESSONS: dict[str, tuple[str, Callable[..., Canvas]]] = {
         "half with a skip connection.",
         draw_figure_1,
     ),
+    "four_to_eight": (
+        "Four wide boxes with the values 0, 10, 20, 30, and below them eight narrow "
+        "ones. The middle of the second narrow box lies a quarter of the way from the "
+        "middle of 0 to that of 10, so it gets three quarters of 0 and a quarter of "
+        "10, which is 2.5.",
+        draw_four_to_eight,
+    ),
     "loading": (
         "From files to a batch. Folders named pizza, steak and sushi hold the images; "
         "the Dataset numbers and transforms them and knows each label; the DataLoader "
@@ -68,8 +76,8 @@ OF_LESSONS: dict[str, tuple[str, Callable[..., Canvas]]] = {
     "patch_axes": (
         "Cutting images in three operations, with a colour per axis: a reshape splits "
         "H into H/P and P, and W into W/P and P; a permute brings H/P and W/P together "
-        "after B; a reshape joins them to N, and C, P and P to one axis. Pixel 6 goes "
-        "from row 1, column 2 of the image to patch 1, place 2.",
+        "after B; a reshape joins them to N, and C, P and P to one axis. Pixel 22 goes "
+        "from index 3, 4 of the image to index 5, 2: the third value of patch 6.",
         draw_patch_axes,
     ),
     "residual_stream": (
