@@ -55,11 +55,10 @@ class MultiheadSelfAttention(nn.Module):
         self, tokens: torch.Tensor, mask: torch.Tensor | None = None
     ) -> torch.Tensor:
         check_inputs(tokens, mask, self.out_proj.in_features, self.num_heads)
-        batch, n, _ = tokens.shape
-        qkv = self.qkv(tokens)  # (batch, n, 3 * D): Equation 5
-        qkv = qkv.reshape(batch, n, 3, self.num_heads, self.head_dim)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind()  # (batch, k, n, D_h)
-        heads = self.attend(query, key, value, mask)  # the same: Equations 6 and 7
+        cut = (*tokens.shape[:2], self.num_heads, self.head_dim)  # (batch, n, k, D_h)
+        parts = self.qkv(tokens).chunk(3, dim=-1)  # q, k, v: (batch, n, D), Equation 5
+        query, key, value = (part.reshape(cut).transpose(1, 2) for part in parts)
+        heads = self.attend(query, key, value, mask)  # (batch, k, n, D_h): Eq. 6 and 7
         return self.out_proj(heads.transpose(1, 2).flatten(2))  # (batch, n, D): Eq. 8
 
     def attend(

@@ -12,8 +12,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LESSONS = [path for path in NOTEBOOKS if path.name[0].isdigit()]
-# Lessons that export nothing: a second part does.
-EXPORT_NOTHING = {"00_replicating_a_paper", "A1_rendered_foods"}
+# Lessons that export nothing: another part does.
+EXPORT_NOTHING = {
+    "00_replicating_a_paper",
+    "07b_norms_heads_memory",
+    "A1_rendered_foods",
+}
 # Lessons that add to the module of their first part, where its imports stand.
 GO_ON = {"05b_other_positions"}
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"][

@@ -93,40 +93,40 @@ MISTAKES = {
         [
             (
                 "heads by reshape alone",
-                "qkv.permute(2, 0, 3, 1, 4)",
-                "qkv.reshape(3, batch, self.num_heads, n, self.head_dim)",
+                "part.reshape(cut).transpose(1, 2)",
+                "part.reshape(cut[0], cut[2], cut[1], cut[3])",
             ),
             (
                 "heads before q, k, v in the projection",
-                "n, 3, self.num_heads, self.head_dim)",
-                "n, self.num_heads, 3, self.head_dim).transpose(2, 3)",
+                ".chunk(3, dim=-1)",
+                ".unflatten(2, (self.num_heads, 3, -1)).unbind(3)",
             ),
             (
                 "features before heads",
-                "n, 3, self.num_heads, self.head_dim)",
-                "n, 3, self.head_dim, self.num_heads).transpose(3, 4)",
+                "part.reshape(cut).transpose(1, 2)",
+                "part.reshape(*cut[:2], cut[3], cut[2]).permute(0, 3, 1, 2)",
             ),
             (
                 "attention among heads, not tokens",
-                "permute(2, 0, 3, 1, 4)",
-                "permute(2, 0, 1, 3, 4)",
+                "part.reshape(cut).transpose(1, 2)",
+                "part.reshape(cut)",
                 "heads.transpose(1, 2).flatten(2)",
                 "heads.flatten(2)",
             ),
             (
                 "heads joined without the transpose",
                 "heads.transpose(1, 2).flatten(2)",
-                "heads.reshape(batch, n, -1)",
+                "heads.reshape(*tokens.shape)",
             ),
             (
                 "queries and keys swapped",
-                "query, key, value = qkv",
-                "key, query, value = qkv",
+                "query, key, value = (part",
+                "key, query, value = (part",
             ),
             (
                 "keys and values swapped",
-                "query, key, value = qkv",
-                "query, value, key = qkv",
+                "query, key, value = (part",
+                "query, value, key = (part",
             ),
             (
                 "scaled by D, not by the head's dimension",
