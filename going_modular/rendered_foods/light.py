@@ -14,6 +14,8 @@ def soft_shadow(height: np.ndarray, pixel: float, light, softness=0.35) -> np.nd
     Marches towards the light and looks for anything that reaches above the ray.
     """
     flat = np.hypot(light[0], light[1])
+    if flat == 0:  # straight above, where nothing stands in the way
+        return np.zeros_like(height)
     across, up, slope = light[0] / flat, light[1] / flat, light[2] / flat
     distances = pixel * len(height) * np.geomspace(0.008, 0.4, 13)
     pad = int(distances[-1] / pixel) + 2

@@ -16,6 +16,7 @@ from going_modular.rendered_foods import (
     draw_two_foods,
     image_seed,
 )
+from going_modular.rendered_foods.light import soft_shadow
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMITTED = ROOT / "images" / "foodvision_mini"
@@ -53,6 +54,15 @@ def test_drawing_leaves_the_global_random_state_alone():
     np.random.seed(1)
     draw_food("pizza", 1, 32)
     assert np.random.random() == expected
+
+
+def test_a_lamp_straight_above_casts_no_shadow():
+    height = np.zeros((32, 32), np.float32)
+    height[8:16, 8:16] = 0.5  # a block on a table
+    assert soft_shadow(height, 1 / 16, (-0.6, 0.0, 0.8)).max() > 0
+    shadow = soft_shadow(height, 1 / 16, (0.0, 0.0, 1.0))
+    assert shadow.shape == height.shape and shadow.dtype == height.dtype
+    assert not shadow.any()
 
 
 @pytest.mark.parametrize("size", [32, 45, 96, 300])
