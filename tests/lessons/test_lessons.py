@@ -16,6 +16,7 @@ LESSONS = [path for path in NOTEBOOKS if path.name[0].isdigit()]
 EXPORT_NOTHING = {
     "00_replicating_a_paper",
     "07b_norms_heads_memory",
+    "09b_depth_and_cost",
     "A1_rendered_foods",
 }
 # Lessons that add to the module of their first part, where its imports stand.
