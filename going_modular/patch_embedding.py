@@ -37,41 +37,49 @@ class PatchEmbedding(nn.Module):
         norm_layer: Callable[[int], nn.Module] | None = None,
     ) -> None:
         super().__init__()
-        sizes = {
-            "in_channels": in_channels,
-            "patch_size": patch_size,
-            "embedding_dim": embedding_dim,
-        }
-        for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1, got {size}")
+        _check_sizes(
+            in_channels=in_channels, patch_size=patch_size, embedding_dim=embedding_dim
+        )
         self.in_channels = in_channels
         self.patch_size = patch_size
         self.patcher = nn.Conv2d(
             in_channels, embedding_dim, kernel_size=patch_size, stride=patch_size
         )
-        fan_in = in_channels * patch_size**2
-        nn.init.trunc_normal_(self.patcher.weight, std=fan_in**-0.5)
-        nn.init.zeros_(self.patcher.get_parameter("bias"))
+        _initialise(self.patcher)
         self.norm = nn.Identity() if norm_layer is None else norm_layer(embedding_dim)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        self._check(images)
+        _check_images(images, self.in_channels, self.patch_size)
         maps = self.patcher(images)  # (batch, embedding_dim, rows, columns)
         tokens = maps.flatten(2).transpose(1, 2)  # (batch, num_patches, embedding_dim)
         return self.norm(tokens)
 
-    def _check(self, images: torch.Tensor) -> None:
-        """Raises ValueError for images that cannot be cut into patches."""
-        if images.ndim != 4 or images.shape[1] != self.in_channels:
-            raise ValueError(
-                f"images must have the shape (batch, {self.in_channels}, height, width)"
-                f", got {tuple(images.shape)}"
-            )
-        if not images.is_floating_point():
-            raise ValueError(
-                f"images must be floating point, got {images.dtype}; "
-                "scale 0 … 255 to 0 … 1 first"
-            )
-        height, width = images.shape[2:]
-        grid_size(height, width, self.patch_size)  # raises if the sides do not fit
+
+def _check_sizes(**sizes: int) -> None:
+    """Raises ValueError for a size below 1."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}")
+
+
+def _check_images(images: torch.Tensor, in_channels: int, patch_size: int) -> None:
+    """Raises ValueError for images that cannot be cut into patches."""
+    if images.ndim != 4 or images.shape[1] != in_channels:
+        raise ValueError(
+            f"images must have the shape (batch, {in_channels}, height, width)"
+            f", got {tuple(images.shape)}"
+        )
+    if not images.is_floating_point():
+        raise ValueError(
+            f"images must be floating point, got {images.dtype}; "
+            "scale 0 … 255 to 0 … 1 first"
+        )
+    height, width = images.shape[2:]
+    grid_size(height, width, patch_size)  # raises if the sides do not fit
+
+
+def _initialise(patcher: nn.Conv2d) -> None:
+    """Draws small random weights, and sets the bias to zero, as in torchvision."""
+    fan_in = patcher.weight[0].numel()  # in_channels * patch_size**2
+    nn.init.trunc_normal_(patcher.weight, std=fan_in**-0.5)
+    nn.init.zeros_(patcher.get_parameter("bias"))

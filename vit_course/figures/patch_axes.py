@@ -7,8 +7,9 @@ import torch
 
 from vit_course.figures.canvas import Canvas
 
-FOLLOWED = 6  # the pixel whose index is shown at every step
-BATCH, CHANNELS, SIDE, SIZE = 2, 1, 4, 2  # B, C, H = W, P
+FOLLOWED = 22  # the pixel whose index is shown at every step
+BATCH, CHANNELS, HEIGHT, WIDTH, SIZE = 5, 1, 4, 6, 2  # B, C, H, W, P
+ROWS, COLUMNS = HEIGHT // SIZE, WIDTH // SIZE
 # Blue splits the height and orange the width; the darker of each counts patches.
 BATCH_AXIS, CHANNEL = "layer norm", "attention"
 PATCH_ROW, PIXEL_ROW = "patch embedding", "head"
@@ -25,13 +26,12 @@ class Step:
 
 
 def measure() -> list[Step]:
-    """Cuts two numbered images as `patchify` does, and keeps what lies between."""
-    rows = SIDE // SIZE
-    images = torch.arange(BATCH * CHANNELS * SIDE**2)
-    images = images.reshape(BATCH, CHANNELS, SIDE, SIDE)
-    split = images.reshape(BATCH, CHANNELS, rows, SIZE, rows, SIZE)
+    """Cuts five numbered images as `patchify` does, and keeps what lies between."""
+    images = torch.arange(BATCH * CHANNELS * HEIGHT * WIDTH)
+    images = images.reshape(BATCH, CHANNELS, HEIGHT, WIDTH)
+    split = images.reshape(BATCH, CHANNELS, ROWS, SIZE, COLUMNS, SIZE)
     moved = split.permute(0, 2, 4, 1, 3, 5)
-    patches = moved.reshape(BATCH, rows * rows, CHANNELS * SIZE**2)
+    patches = moved.reshape(BATCH, ROWS * COLUMNS, CHANNELS * SIZE**2)
     steps = []
     for tensor in (images, split, moved, patches):
         index = (tensor == FOLLOWED).nonzero()[0].tolist()
@@ -75,8 +75,8 @@ TITLES = (
     ("permute", "change the order"),
     ("reshape", "join: three axes"),
 )
-_LEFT, _WIDE, _GAP, _TALL, _DIGIT = 206, 50, 6, 48, 18
-_TOPS = (686, 516, 346, 176)  # of the four steps
+_LEFT, _WIDE, _GAP, _TALL, _DIGIT = 200, 44, 6, 48, 18
+_TOPS = (740, 570, 400, 230)  # of the four steps
 # What the four axes of height and width count; below the drawing, each with its middle.
 _LEGEND = (
     (PATCH_ROW, "row of patches", 100),
@@ -141,71 +141,80 @@ def _draw_links(canvas: Canvas) -> None:
             canvas.line("", (along, high), (along, down), colour=colour, width=2)
 
 
-def _cell(canvas: Canvas, value: int, left: float, bottom: float) -> None:
-    """Draws one pixel; the four patches of the image have a grey each."""
-    row, column = divmod(value, SIDE)
-    patch = row // SIZE * (SIDE // SIZE) + column // SIZE
-    face = canvas.blend(canvas.colours["ink"], (0.06, 0.16, 0.26, 0.36)[patch])
+def _cell(
+    canvas: Canvas, value: int, left: float, bottom: float, side: float = _CELL
+) -> None:
+    """Draws one pixel; each patch of the image has a grey of its own."""
+    row, column = divmod(value, WIDTH)
+    patch = row // SIZE * COLUMNS + column // SIZE
+    face = canvas.blend(canvas.colours["ink"], 0.05 + 0.065 * patch)
     if value == FOLLOWED:
         face = canvas.colours[PIXEL]
-    canvas.block((left, bottom, _CELL, _CELL), face, f"{value}")
+    canvas.block((left, bottom, side, side), face, f"{value}")
 
 
 def _draw_image(canvas: Canvas, values: np.ndarray) -> None:
     """Draws the first image, with rows and columns numbered."""
-    left, top = 628, _TOPS[0] - 18
+    left, top = 610, _TOPS[0] - 18
     for (row, column), value in np.ndenumerate(values):
         _cell(canvas, int(value), left + column * _CELL, top - (row + 1) * _CELL)
-    for number in range(SIDE):
+    for number in range(HEIGHT):
         middle = (number + 0.5) * _CELL
         canvas.text(left - 12, top - middle, f"{number}", PATCH_ROW)
+    for number in range(WIDTH):
+        middle = (number + 0.5) * _CELL
         canvas.text(left + middle, top + 11, f"{number}", PATCH_COLUMN)
 
 
 def _draw_split(canvas: Canvas, values: np.ndarray) -> None:
     """Draws the first image with its patches apart: two numbers for each direction."""
-    left, top, gap = 628, _TOPS[1] - 30, 12
+    left, top, gap = 598, _TOPS[1] - 30, 12
     for (down, row, across, column), value in np.ndenumerate(values):
         x = left + (across * SIZE + column) * _CELL + across * gap
         y = top - (down * SIZE + row + 1) * _CELL - down * gap
         _cell(canvas, int(value), x, y)
-    for patch in range(SIDE // SIZE):
-        start = patch * (SIZE * _CELL + gap)
+    wide = SIZE * _CELL + gap  # from one patch to the next
+    inside = [(pixel, (pixel + 0.5) * _CELL) for pixel in range(SIZE)]
+    for patch in range(ROWS):
+        start = top - patch * wide
+        middle = start - SIZE * _CELL / 2
+        canvas.text(left - 34, middle, f"{patch}", PATCH_ROW, weight="bold")
+        for pixel, middle in inside:
+            canvas.text(left - 12, start - middle, f"{pixel}", PIXEL_ROW)
+    for patch in range(COLUMNS):
+        start = left + patch * wide
         middle = start + SIZE * _CELL / 2
-        canvas.text(left - 34, top - middle, f"{patch}", PATCH_ROW, weight="bold")
-        canvas.text(left + middle, top + 28, f"{patch}", PATCH_COLUMN, weight="bold")
-        for pixel in range(SIZE):
-            middle = start + (pixel + 0.5) * _CELL
-            canvas.text(left - 12, top - middle, f"{pixel}", PIXEL_ROW)
-            canvas.text(left + middle, top + 11, f"{pixel}", PIXEL_COLUMN)
+        canvas.text(middle, top + 28, f"{patch}", PATCH_COLUMN, weight="bold")
+        for pixel, middle in inside:
+            canvas.text(start + middle, top + 11, f"{pixel}", PIXEL_COLUMN)
 
 
 def _draw_moved(canvas: Canvas, values: np.ndarray) -> None:
-    """Draws the four patches of the first image in a row, each with its two numbers."""
-    top, gap = _TOPS[2] - 26, 9
-    start = 562
-    for (down, across), patch in ((i, values[i]) for i in np.ndindex(2, 2)):
-        left = start + (down * 2 + across) * (SIZE * _CELL + gap)
-        middle = left + SIZE * _CELL / 2
+    """Draws the patches of the first image in a row, each with its two numbers."""
+    start, top, gap, side = 514, _TOPS[2] - 26, 6, 20
+    for (down, across), patch in ((i, values[i]) for i in np.ndindex(ROWS, COLUMNS)):
+        left = start + (down * COLUMNS + across) * (SIZE * side + gap)
+        middle = left + SIZE * side / 2
         canvas.text(middle - 8, top + 13, f"{down}", PATCH_ROW, weight="bold")
         canvas.text(middle + 8, top + 13, f"{across}", PATCH_COLUMN, weight="bold")
         for (row, column), value in np.ndenumerate(patch[0]):
-            _cell(canvas, int(value), left + column * _CELL, top - (row + 1) * _CELL)
+            bottom = top - (row + 1) * side
+            _cell(canvas, int(value), left + column * side, bottom, side)
 
 
 def _draw_patches(canvas: Canvas, values: np.ndarray) -> None:
-    """Draws the result: a row per patch."""
+    """Draws the result: a row per patch, numbered from 1 as in the paper."""
     left, top = 648, _TOPS[3] - 4
     for (row, column), value in np.ndenumerate(values):
-        _cell(canvas, int(value), left + column * _CELL, top - row * 30 - _CELL)
+        _cell(canvas, int(value), left + column * _CELL, top - row * 29 - _CELL)
     for row in range(len(values)):
-        middle = top - row * 30 - _CELL / 2
-        canvas.text(left - 10, middle, f"patch {row}", ha="right")
+        middle = top - row * 29 - _CELL / 2
+        canvas.text(left - 10, middle, f"patch {row + 1}", ha="right")
 
 
 def draw_patch_axes(dark: bool = False) -> Canvas:
     """Draws the shapes of `patchify` with an axis per colour, and one pixel's index."""
-    steps, canvas = measure(), Canvas(800, 702, dark)
+    steps, canvas = measure(), Canvas(800, 756, dark)
     _draw_links(canvas)
     for number, step in enumerate(steps):
         _draw_axes(canvas, number, step)
