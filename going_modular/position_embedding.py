@@ -56,16 +56,17 @@ class PositionEmbedding(nn.Module):
         self.token_shape = (num_tokens, embedding_dim)
         if kind == "learned":
             table = 0.02 * torch.randn(1, num_tokens, embedding_dim)
-            self.weight = nn.Parameter(table)
+            self.weight = nn.Parameter(table)  # the idea, first line
         elif kind != "none":
             table = fixed_table(kind, grid, embedding_dim, num_prefix_tokens)
-            self.register_buffer("weight", table)
+            # Not saved: learned weights then don't fit, and can't overwrite the sines.
+            self.register_buffer("weight", table, persistent=False)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         self._check(tokens)
         if self.kind == "none":
             return tokens
-        return tokens + self.weight  # a new tensor: += would change the caller's
+        return tokens + self.weight  # the idea, second line
 
     def _check(self, tokens: torch.Tensor) -> None:
         """Raises ValueError for tokens that do not fit the grid."""

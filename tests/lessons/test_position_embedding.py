@@ -149,9 +149,28 @@ def test_what_is_saved_and_what_is_trained():
     assert learned.class_token.weight.shape == (1, 1, 16)
     assert learned.position_embedding.weight.shape == (1, 17, 16)
     fixed = PositionEmbedding((4, 4), 16, "sinusoidal_2d")
-    assert not list(fixed.parameters()) and set(fixed.state_dict()) == {"weight"}
+    assert not list(fixed.parameters()) and not fixed.state_dict()
     assert fixed.weight[0, 0].abs().max() == 0
     assert not PositionEmbedding((4, 4), 16, "none").state_dict()
+
+
+@pytest.mark.parametrize("kind", ["sinusoidal_1d", "sinusoidal_2d"])
+def test_learned_weights_never_overwrite_sines_in_silence(kind):
+    learned = fill(ViTEmbedding(32, 3, 8, 16))
+    fixed = ViTEmbedding(32, 3, 8, 16, position=kind)
+    sines = fixed.position_embedding.weight.clone()
+    with pytest.raises(RuntimeError, match="Unexpected.*position_embedding.weight"):
+        fixed.load_state_dict(learned.state_dict())
+    fixed.load_state_dict(learned.state_dict(), strict=False)
+    assert torch.equal(fixed.position_embedding.weight, sines)
+    assert torch.equal(fixed.class_token.weight, learned.class_token.weight)
+    with pytest.raises(RuntimeError, match="Missing.*position_embedding.weight"):
+        learned.load_state_dict(fixed.state_dict())
+    again = ViTEmbedding(32, 3, 8, 16, position=kind)
+    again.load_state_dict(fixed.state_dict())
+    x = torch.rand(1, 3, 32, 32)
+    assert torch.equal(again.eval()(x), fixed.eval()(x))
+    assert fixed.double().position_embedding.weight.dtype == torch.float64
 
 
 def test_learned_positions_start_small():
