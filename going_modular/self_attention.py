@@ -41,13 +41,28 @@ def scaled_dot_product_attention(
     scale = head_dim**-0.5  # 1 / sqrt(D_h)
     # Scaled first: the products may overflow in half precision.
     scores = (query * scale) @ key.transpose(-2, -1)  # (..., num_queries, num_keys)
+    weights = masked_softmax(scores, mask)  # (..., num_queries, num_keys)
+    output = F.dropout(weights, dropout) @ value  # (..., num_queries, d_value)
+    return output, weights
+
+
+def masked_softmax(scores: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Softmax over the keys that the mask allows; the weights of the others are 0.
+
+    Args:
+        scores: (..., num_queries, num_keys).
+        mask: boolean, broadcasts to the scores; True = may attend; None allows all.
+
+    Returns:
+        Weights of the shape of the scores: a row sums to one, or to zero if its query
+        may attend to nothing.
+    """
     if mask is not None:  # the most negative value, in place of minus infinity
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     weights = scores.softmax(dim=-1)  # over the keys
     if mask is not None:  # also where a query may attend to nothing
         weights = weights.masked_fill(~mask, 0.0)
-    output = F.dropout(weights, dropout) @ value  # (..., num_queries, d_value)
-    return output, weights
+    return weights
 
 
 def check_mask(mask: torch.Tensor, shape: tuple[int, ...]) -> None:

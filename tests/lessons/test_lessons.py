@@ -15,6 +15,7 @@ LESSONS = [path for path in NOTEBOOKS if path.name[0].isdigit()]
 # Lessons that export nothing: another part does.
 EXPORT_NOTHING = {
     "00_replicating_a_paper",
+    "06b_masks_and_mixing",
     "07b_norms_heads_memory",
     "09b_depth_and_cost",
     "A1_rendered_foods",
