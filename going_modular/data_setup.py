@@ -12,8 +12,23 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)  # red, green, blue, on a scale of 0 to 1
-IMAGENET_STD = (0.229, 0.224, 0.225)
+# The usual values for ImageNet: red, green, blue, on a scale of 0 to 1.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)  # averages over single images
+
+
+def _checked_size(img_size, mean, std, crop_pct) -> list[int]:
+    """Returns [height, width]; raises ValueError as `create_transform`."""
+    size = [img_size, img_size] if isinstance(img_size, int) else list(img_size)
+    if len(size) != 2 or min(size) < 1:
+        raise ValueError(
+            f"img_size must be positive or (height, width), got {img_size}"
+        )
+    if (mean is None) != (std is None):
+        raise ValueError(f"give both mean and std or neither, got {mean} and {std}")
+    if crop_pct is not None and not 0 < crop_pct <= 1:
+        raise ValueError(f"crop_pct must be in (0, 1], got {crop_pct}")
+    return size
 
 
 def create_transform(
@@ -28,24 +43,15 @@ def create_transform(
         img_size: pixels of a side, or (height, width).
         mean: subtracted from each channel; None leaves values in 0 … 1.
         std: divides each channel; given together with `mean`.
-        crop_pct: None squeezes the whole image to the size. A fraction keeps the
-            proportions: the shorter side is resized (bilinear) to the (larger) size
-            divided by it, and the centre is cropped.
+        crop_pct: None squeezes the whole image to the size. A fraction resizes the
+            shorter side to the (larger) size divided by it, rounded to the nearest
+            pixel (timm rounds down) and bilinear, and crops the centre.
 
     Raises:
         ValueError: a size below 1, only one of `mean` and `std`, or a `crop_pct` that
             is not in (0, 1].
     """
-    size = [img_size, img_size] if isinstance(img_size, int) else list(img_size)
-    if len(size) != 2 or min(size) < 1:
-        raise ValueError(
-            f"img_size must be positive or (height, width), got {img_size}"
-        )
-    if (mean is None) != (std is None):
-        raise ValueError(f"give both mean and std or neither, got {mean} and {std}")
-    if crop_pct is not None and not 0 < crop_pct <= 1:
-        raise ValueError(f"crop_pct must be in (0, 1], got {crop_pct}")
-
+    size = _checked_size(img_size, mean, std, crop_pct)
     if crop_pct is None:
         steps: list[torch.nn.Module] = [v2.Resize(size)]
     else:
