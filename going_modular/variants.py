@@ -48,6 +48,14 @@ VARIANTS = {
 REPORTED_MILLIONS = {"Base": 86, "Large": 307, "Huge": 632}
 
 
+def _at_least_one(num_classes: int, in_channels: int) -> None:
+    if num_classes < 1 or in_channels < 1:
+        raise ValueError(
+            "num_classes and in_channels must be at least 1, "
+            f"got {num_classes} and {in_channels}"
+        )
+
+
 def count_parameters(
     variant: ViTVariant, num_classes: int = 1000, in_channels: int = 3
 ) -> dict[str, int]:
@@ -64,11 +72,7 @@ def count_parameters(
     Raises:
         ValueError: fewer than one class or channel.
     """
-    if num_classes < 1 or in_channels < 1:
-        raise ValueError(
-            "num_classes and in_channels must be at least 1, "
-            f"got {num_classes} and {in_channels}"
-        )
+    _at_least_one(num_classes, in_channels)
     d, mlp = variant.embedding_dim, variant.mlp_size
     attention = 4 * d * d + 4 * d
     dense = 2 * d * mlp + mlp + d
