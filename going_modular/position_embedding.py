@@ -137,6 +137,47 @@ class ViTEmbedding(nn.Module):
             )
 
 
+def _check_grids(weight: torch.Tensor, old_grid: Grid, new_grid: Grid, n: int) -> None:
+    """Raises ValueError for grids that do not fit; n rows come before the patches."""
+    expected = n + old_grid[0] * old_grid[1]
+    if weight.ndim != 3 or weight.shape[:2] != (1, expected):
+        raise ValueError(
+            f"a grid of {tuple(old_grid)} needs positions of shape "
+            f"(1, {expected}, embedding_dim), got {tuple(weight.shape)}"
+        )
+    if min(new_grid) < 1:
+        raise ValueError(f"new_grid must be at least 1 x 1, got {tuple(new_grid)}")
+
+
+def interpolate_position_embedding(
+    weight: torch.Tensor, old_grid: Grid, new_grid: Grid, num_prefix_tokens: int = 1
+) -> torch.Tensor:
+    """Interpolates learned positions to another grid, in 2-D (section 3.2).
+
+    Args:
+        weight: (1, num_prefix_tokens + old rows * old columns, embedding_dim).
+        old_grid: patches (down, across) that `weight` was learned for.
+        new_grid: patches (down, across) that are wanted.
+        num_prefix_tokens: leading rows that are kept as they are.
+
+    Returns:
+        (1, num_prefix_tokens + new rows * new columns, embedding_dim).
+
+    Raises:
+        ValueError: a grid that does not fit `weight`, or one with a side below 1.
+    """
+    _check_grids(weight, old_grid, new_grid, num_prefix_tokens)
+    if tuple(new_grid) == tuple(old_grid):
+        return weight.clone()
+    resize = nn.functional.interpolate
+    patches = weight[:, num_prefix_tokens:]  # (1, old patches, D)
+    maps = patches.transpose(1, 2).reshape(1, -1, *old_grid)  # (1, D, rows, columns)
+    maps = maps.float().contiguous()  # torch misreads some strides for a single column
+    maps = resize(maps, size=tuple(new_grid), mode="bicubic", antialias=True)
+    patches = maps.flatten(2).transpose(1, 2).to(weight.dtype)  # (1, new patches, D)
+    return torch.cat([weight[:, :num_prefix_tokens], patches], dim=1)
+
+
 def sinusoidal_1d(positions: torch.Tensor, embedding_dim: int) -> torch.Tensor:
     """Encodes positions by sines and cosines (Vaswani et al., 2017, section 3.5).
 
@@ -193,44 +234,3 @@ def fixed_table(
         table = sinusoidal_2d(grid, embedding_dim)
     zeros = table.new_zeros(num_prefix_tokens, embedding_dim)
     return torch.cat([zeros, table])[None]  # None adds the first axis, of size 1
-
-
-def _check_grids(weight: torch.Tensor, old_grid: Grid, new_grid: Grid, n: int) -> None:
-    """Raises ValueError for grids that do not fit; n rows come before the patches."""
-    expected = n + old_grid[0] * old_grid[1]
-    if weight.ndim != 3 or weight.shape[:2] != (1, expected):
-        raise ValueError(
-            f"a grid of {tuple(old_grid)} needs positions of shape "
-            f"(1, {expected}, embedding_dim), got {tuple(weight.shape)}"
-        )
-    if min(new_grid) < 1:
-        raise ValueError(f"new_grid must be at least 1 x 1, got {tuple(new_grid)}")
-
-
-def interpolate_position_embedding(
-    weight: torch.Tensor, old_grid: Grid, new_grid: Grid, num_prefix_tokens: int = 1
-) -> torch.Tensor:
-    """Interpolates learned positions to another grid, in 2-D (section 3.2).
-
-    Args:
-        weight: (1, num_prefix_tokens + old rows * old columns, embedding_dim).
-        old_grid: patches (down, across) that `weight` was learned for.
-        new_grid: patches (down, across) that are wanted.
-        num_prefix_tokens: leading rows that are kept as they are.
-
-    Returns:
-        (1, num_prefix_tokens + new rows * new columns, embedding_dim).
-
-    Raises:
-        ValueError: a grid that does not fit `weight`, or one with a side below 1.
-    """
-    _check_grids(weight, old_grid, new_grid, num_prefix_tokens)
-    if tuple(new_grid) == tuple(old_grid):
-        return weight.clone()
-    resize = nn.functional.interpolate
-    patches = weight[:, num_prefix_tokens:]  # (1, old patches, D)
-    maps = patches.transpose(1, 2).reshape(1, -1, *old_grid)  # (1, D, rows, columns)
-    maps = maps.float().contiguous()  # interpolate misreads some strides of one column
-    maps = resize(maps, size=tuple(new_grid), mode="bicubic", antialias=True)
-    patches = maps.flatten(2).transpose(1, 2).to(weight.dtype)  # (1, new patches, D)
-    return torch.cat([weight[:, :num_prefix_tokens], patches], dim=1)
