@@ -26,6 +26,8 @@ def save_checkpoint(
 ) -> Path:
     """Saves weights in float16 together with the metadata that is needed to use them.
 
+    The file also carries a sha256 of all that, which `load_checkpoint` compares.
+
     Args:
         model: made by `create_vit(**config)`.
         path: of the file, ending in `.safetensors`; an atomic write.
@@ -53,9 +55,20 @@ def save_checkpoint(
             raise ValueError(f"{name} holds values that float16 cannot hold")
     metadata = {"config": config, "class_names": list(class_names)}
     metadata |= {"preprocessing": preprocessing, "facts": facts}
+    texts = {name: json.dumps(value) for name, value in metadata.items()}
+    texts["sha256"] = json.dumps(_fingerprint(state, texts))
     with atomic_write(path) as temporary:
-        save_file(state, temporary, {k: json.dumps(v) for k, v in metadata.items()})
+        save_file(state, temporary, texts)
     return path
+
+
+def _fingerprint(state: dict[str, torch.Tensor], texts: dict[str, str]) -> str:
+    """sha256 of the texts and of all tensors: a changed bit changes it."""
+    digest = hashlib.sha256(json.dumps(sorted(texts.items())).encode())
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 SHIPPED_NAME = "vit_mini_8_food98.safetensors"
@@ -89,9 +102,15 @@ def load_checkpoint(path: str | Path | None = None) -> tuple[ViT, dict]:
         raise ValueError(f"{path} is not the checkpoint of the course: another sha256")
     try:
         with safe_open(path, "pt") as file:
-            metadata = {k: json.loads(v) for k, v in (file.metadata() or {}).items()}
-            state = {name: file.get_tensor(name).float() for name in file.keys()}
-        config, names, _ = (metadata[k] for k in ("config", "class_names", "facts"))
+            texts = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}
+        sha256 = texts.pop("sha256", None)  # older files have none
+        if sha256 is not None and json.loads(sha256) != _fingerprint(state, texts):
+            raise ValueError("it is damaged: its sha256 is another")
+        metadata = {name: json.loads(text) for name, text in texts.items()}
+        if set(metadata) != {"config", "class_names", "preprocessing", "facts"}:
+            raise ValueError(f"its texts are {', '.join(metadata) or 'missing'}")
+        config, names = metadata["config"], metadata["class_names"]
         model = create_vit(**config)
         model.load_state_dict(state)
         create_transform(**metadata["preprocessing"])  # raises if it is invalid

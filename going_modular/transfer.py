@@ -4,6 +4,7 @@
 
 import math
 import pickle
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,23 @@ from going_modular.data_setup import IMAGENET_MEAN, IMAGENET_STD
 from going_modular.position_embedding import interpolate_position_embedding
 from going_modular.variants import VARIANTS
 from going_modular.vit import ViT
+from going_modular.weight_names import (
+    PATCHES,
+    check_parts,
+    few,
+    to_our_names,
+    without_prefix,
+)
 
 
-def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
+def read_weights(path: str | Path, part: str | None = None) -> dict[str, torch.Tensor]:
     """Reads a state dict, with its own names.
 
     Code in a file is never run: what is not `.safetensors` is read with weights_only.
+
+    Args:
+        path: of a state dict, or of a dict that holds one beside other things.
+        part: which one of several, such as "model_ema".
 
     Raises:
         ValueError: a missing or damaged file, or one that holds more than weights; the
@@ -32,67 +44,40 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
         raise ValueError(f"{path} is not a file")
     try:
         if path.suffix == ".safetensors":
-            state = load_file(path)
+            content = load_file(path)
         else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(state, dict) or not all(map(torch.is_tensor, state.values())):
-            raise TypeError("not a dict of tensors")
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        return _state_dict(content, part)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} contains more than weights; nothing was run"
         ) from error
     except Exception as error:  # readers raise many kinds
         raise ValueError(f"{path} cannot be read as weights: {error}") from error
-    return state
 
 
-# Parts of state-dict names, theirs -> ours; replaced one after the other.
-TORCHVISION_NAMES = {
-    "class_token": "embedding.class_token.weight",
-    "conv_proj": "embedding.patch_embedding.patcher",
-    "encoder.pos_embedding": "embedding.position_embedding.weight",
-    "encoder.ln.": "layer_norm.",
-    "encoder.layers.encoder_layer_": "encoder.",
-    "ln_1": "msa_block.layer_norm",
-    "self_attention.in_proj_": "msa_block.attention.qkv.",
-    "self_attention.out_proj": "msa_block.attention.out_proj",
-    "ln_2": "mlp_block.layer_norm",
-    "mlp.": "mlp_block.mlp.",
-    "linear_1": "0",  # torchvision's files are older than its names for the MLP
-    "linear_2": "3",
-    "heads.head": "head",
-}
+def _state_dict(content, part: str | None) -> dict[str, torch.Tensor]:
+    """Finds the state dict in what a file holds."""
 
+    def is_state(value) -> bool:
+        named = isinstance(value, dict) and all(isinstance(name, str) for name in value)
+        return named and all(map(torch.is_tensor, value.values()))
 
-TIMM_NAMES = {
-    "cls_token": "embedding.class_token.weight",
-    "patch_embed.proj": "embedding.patch_embedding.patcher",
-    "pos_embed": "embedding.position_embedding.weight",
-    "blocks.": "encoder.",
-    "norm1": "msa_block.layer_norm",
-    "attn.": "msa_block.attention.",
-    "attention.proj": "attention.out_proj",
-    "norm2": "mlp_block.layer_norm",
-    "mlp.fc1": "mlp_block.mlp.0",
-    "mlp.fc2": "mlp_block.mlp.3",
-}
-
-
-def to_our_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Renames the state dict of torchvision's or timm's ViT; our names stay."""
-    names = {}
-    if "conv_proj.weight" in state:
-        names = TORCHVISION_NAMES
-    elif "patch_embed.proj.weight" in state:
-        names = TIMM_NAMES
-    renamed = {}
-    for name, tensor in state.items():
-        if names is TIMM_NAMES and name.startswith("norm."):
-            name = f"layer_{name}"  # the last LayerNorm
-        for theirs, ours in names.items():
-            name = name.replace(theirs, ours)
-        renamed[name] = tensor
-    return renamed
+    if part is None and is_state(content):
+        return content
+    if not isinstance(content, dict):
+        raise TypeError("not a dict of tensors")
+    found = {
+        name: value
+        for name, value in content.items()
+        if is_state(value) and any(t.is_floating_point() for t in value.values())
+    }
+    if part is None and len(found) == 1:
+        return next(iter(found.values()))
+    if part in found:
+        return found[part]
+    choice = " or ".join(f"part={name!r}" for name in found)
+    raise TypeError(f"say {choice}" if found else "not a dict of tensors")
 
 
 def read_npz(path: str | Path) -> dict[str, torch.Tensor]:
@@ -157,7 +142,6 @@ def _npz_block(raw: dict[str, torch.Tensor], i: int) -> dict[str, torch.Tensor]:
     return {f"{ours}{name}": tensor for name, tensor in block.items()}
 
 
-PATCHES = "embedding.patch_embedding.patcher.weight"
 POSITIONS = "embedding.position_embedding.weight"
 HEAD = ("head.weight", "head.bias")
 
@@ -169,96 +153,163 @@ def load_weights(model: ViT, state: dict[str, torch.Tensor]) -> None:
     keeps its own (section 3.2).
 
     Raises:
-        ValueError: any other tensor is missing, unexpected, or of another shape.
+        ValueError: any other tensor is missing, unexpected, or of another shape, or
+            the model's positions are not learned and the weights bring others.
     """
     state, own = dict(state), model.state_dict()
-    if POSITIONS in state and POSITIONS in own and state[POSITIONS].ndim == 3:
-        prefix = int(model.pool == "cls")
-        side = math.isqrt(max(state[POSITIONS].shape[1] - prefix, 0))
-        if state[POSITIONS].shape != own[POSITIONS].shape:
-            new_grid = model.embedding.position_embedding.grid
-            state[POSITIONS] = interpolate_position_embedding(
-                state[POSITIONS], (side, side), new_grid, prefix
-            )
+    if POSITIONS in state:
+        _fit_positions(model, state)
     if (
         "head.weight" not in state
         or state["head.weight"].shape != own["head.weight"].shape
     ):
         state |= {name: own[name] for name in HEAD}
-    try:
-        model.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        raise ValueError(f"the weights do not fit this ViT: {error}") from error
+    wrong = {
+        "lack": own.keys() - state,
+        "have besides": state.keys() - own,
+        "differ in the shape of": {
+            name for name in own.keys() & state if own[name].shape != state[name].shape
+        },
+    }
+    texts = [f"they {what} {few(names)}" for what, names in wrong.items() if names]
+    if texts:
+        raise ValueError(f"the weights do not fit this ViT: {'; '.join(texts)}")
+    model.load_state_dict(state, strict=True)
 
 
-def read_sizes(state: dict[str, torch.Tensor]) -> dict:
+def _fit_positions(model: ViT, state: dict[str, torch.Tensor]) -> None:
+    """Interpolates the state's positions to the model's grid; sines stay."""
+    embedding, weight = model.embedding.position_embedding, state[POSITIONS]
+    if embedding.kind != "learned":
+        table = getattr(embedding, "weight", torch.empty(0))  # "none" has no table
+        same = weight.shape == table.shape
+        if not same or not torch.allclose(weight.float(), table, atol=1e-3):
+            raise ValueError(
+                f"the weights bring other positions than position={embedding.kind!r}"
+            )
+        del state[POSITIONS]
+        state |= {k: v for k, v in model.state_dict().items() if k == POSITIONS}
+    elif weight.ndim == 3 and weight.shape != embedding.weight.shape:
+        prefix, new_grid = int(model.pool == "cls"), embedding.grid
+        side = math.isqrt(max(weight.shape[1] - prefix, 0))
+        if side**2 + prefix != weight.shape[1]:
+            raise ValueError(
+                f"{weight.shape[1]} positions fit neither a square of patches nor this "
+                f"ViT, with {embedding.weight.shape[1]} for a grid of {new_grid}"
+            )
+        state[POSITIONS] = interpolate_position_embedding(
+            state[POSITIONS], (side, side), new_grid, prefix
+        )
+
+
+HEADS = {v.embedding_dim: v.num_heads for v in VARIANTS.values()}
+HEADS |= {1408: 16, 1664: 16}  # g/14 and G/14, arXiv 2106.04560
+
+
+def read_sizes(state: dict[str, torch.Tensor], **known) -> dict:
     """Infers the arguments of `ViT` from the shapes of its weights, under our names.
 
+    Args:
+        known: arguments that are returned as they are, such as `num_heads` of a width
+            that is not in `HEADS`, or `img_size` of patches that form no square.
+
     Raises:
-        ValueError: they lack the patch or the position embedding.
+        ValueError: weights that are missing, or sizes that they do not tell.
     """
-    if PATCHES not in state or POSITIONS not in state:
-        raise ValueError(f"the weights lack {PATCHES} or {POSITIONS}")
+    dense = [name for name in state if name.endswith("mlp_block.mlp.0.weight")]
+    if PATCHES not in state or POSITIONS not in state or not dense:
+        raise ValueError(
+            f"{PATCHES}, {POSITIONS} or the encoder is missing under the names of "
+            f"torchvision, timm, Hugging Face or ours; there are {few(state)}"
+        )
     D, channels, P, _ = state[PATCHES].shape
     has_token = "embedding.class_token.weight" in state
-    side = math.isqrt(state[POSITIONS].shape[1] - has_token)
-    heads = {v.embedding_dim: v.num_heads for v in VARIANTS.values()}
+    patches = state[POSITIONS].shape[1] - has_token
+    side = math.isqrt(max(patches, 0))
+    if side**2 != patches and "img_size" not in known:
+        raise ValueError(
+            f"{patches} patches form no square: say img_size=(height, width)"
+        )
+    if D not in HEADS and "num_heads" not in known:
+        raise ValueError(f"no shape tells the heads of D = {D}: say num_heads=")
     sizes = {
         "img_size": side * P,
         "in_channels": channels,
         "patch_size": P,
-        "num_transformer_layers": sum(n.endswith("mlp.0.weight") for n in state),
+        "num_transformer_layers": len(dense),
         "embedding_dim": D,
-        "mlp_size": state["encoder.0.mlp_block.mlp.0.weight"].shape[0],
-        "num_heads": heads.get(D, D // 64),  # in no shape; D_h is 64 but in Huge
+        "mlp_size": state[dense[0]].shape[0],
+        "num_heads": HEADS.get(D),
         "pool": "cls" if has_token else "mean",
     }
     if "head.weight" in state:
         sizes["num_classes"] = state["head.weight"].shape[0]
-    return sizes
+    return sizes | known
 
 
-def load_pretrained(source, **overrides) -> ViT:
-    """Makes our ViT with weights of torchvision, timm or the official JAX code.
+def load_pretrained(source, part: str | None = None, **overrides) -> ViT:
+    """Makes our ViT with weights of others.
 
     Args:
         source: a member of torchvision's weights such as
             `ViT_B_16_Weights.IMAGENET1K_V1`, downloaded once and its hash checked; or
-            a file: `.npz` of the official code, or a state dict as `.safetensors`,
-            `.pth`, `.pt` or `.bin`. Its patches must lie on a square grid.
-        overrides: arguments of `ViT`, such as `img_size=384` (positions are
-            interpolated) or `num_classes=3` (the head stays untrained).
+            a file: `.npz` of the official JAX code, or a state dict as `.safetensors`,
+            `.pth`, `.pt`, `.bin` or `.ckpt` with the names of torchvision, timm,
+            Hugging Face's `ViTForImageClassification` or ours.
+        part: which state dict, if the file holds several.
+        overrides: arguments of `ViT`, such as `num_classes=3` (the head stays
+            untrained) or `img_size=384`: positions are interpolated from a square, and
+            taken as they are if there are as many.
 
     Returns:
         The model in evaluation mode; weights without a head get an untrained one. Its
-        attribute `preprocessing` is assumed: ImageNet's mean and standard deviation
-        for torchvision's names, else pixels in -1 … 1 as in the official code. Change
-        it for others, such as DeiT's.
+        attribute `preprocessing` is that of torchvision's member. For a file it is
+        assumed: ImageNet's mean and standard deviation for torchvision's names, else
+        pixels in -1 … 1 as in the official code. Change it for others, such as DeiT's.
 
     Raises:
-        ValueError: a file that is missing, damaged or holds something else, or an
-            override that does not fit; the message names the file.
+        ValueError: a file that is missing, damaged or holds something else, sizes that
+            the weights do not tell, or an override that does not fit; the message names
+            the file.
         OSError, RuntimeError: a download that fails, or has another hash.
     """
-    is_file = isinstance(source, str | Path)
-    options = {"check_hash": True, "weights_only": True}
-    if not is_file:
-        state = source.get_state_dict(**options)
+    if not isinstance(source, str | Path):
+        state = source.get_state_dict(check_hash=True, weights_only=True)
+    elif str(source).endswith(".npz"):
+        state = read_npz(source)
     else:
-        read = read_npz if str(source).endswith(".npz") else read_weights
-        state = {name: tensor.float() for name, tensor in read(source).items()}
-    mean = std = (0.5, 0.5, 0.5)  # the official code and timm: pixels in -1 … 1
-    if "conv_proj.weight" in state:
-        mean, std = IMAGENET_MEAN, IMAGENET_STD
+        state = read_weights(source, part)
     try:
-        state = to_our_names(state)
-        sizes = read_sizes(state) | overrides
+        check_parts(state)
+        state = without_prefix(state, source)
+        preprocessing = _preprocessing(source, "conv_proj.weight" in state)
+        state = {name: t.float() for name, t in to_our_names(state).items()}
+        sizes = read_sizes(state, **overrides)
         model = ViT(**sizes)
         load_weights(model, state)
     except (ValueError, KeyError, IndexError) as error:
         raise ValueError(f"{source} cannot become a ViT: {error}") from error
-    model.preprocessing = {"img_size": sizes["img_size"], "mean": mean, "std": std}
+    model.preprocessing = {"img_size": sizes["img_size"]} | preprocessing
     return model.eval()
+
+
+def _preprocessing(source, is_torchvision: bool) -> dict:
+    """Returns what `create_transform` needs besides the size of the images."""
+    if isinstance(source, str | Path):
+        mean = std = (0.5, 0.5, 0.5)  # the official code and timm: pixels in -1 … 1
+        if is_torchvision:
+            mean, std = IMAGENET_MEAN, IMAGENET_STD
+        return {"mean": mean, "std": std}
+    published = source.transforms()
+    if published.interpolation.value != "bilinear":
+        warnings.warn(
+            f"{source} was trained on {published.interpolation.value} images, "
+            "`create_transform` makes bilinear ones: use its own `transforms()`",
+            stacklevel=3,
+        )
+    crop_pct = published.crop_size[0] / published.resize_size[0]
+    mean, std = tuple(published.mean), tuple(published.std)
+    return {"mean": mean, "std": std, "crop_pct": crop_pct}
 
 
 def replace_head(model: ViT, num_classes: int) -> None:

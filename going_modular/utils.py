@@ -46,23 +46,29 @@ def save_model(model: nn.Module, target_dir: str | Path, model_name: str) -> Pat
     return path
 
 
-def load_model(model: nn.Module, path: str | Path) -> nn.Module:
+def load_model(
+    model: nn.Module, path: str | Path, part: str | None = None
+) -> nn.Module:
     """Loads weights that `save_model` wrote into a model of the same sizes.
 
-    Code in the file is never run: `.pth` and `.pt` are read with weights_only.
+    Code in the file is never run: `.pth` and `.pt` are read with weights_only. Where a
+    file holds several state dicts, `part` names one.
 
     Returns:
         The same model.
 
     Raises:
         ValueError: a missing or damaged file, one that holds more than weights, or
-            weights that do not fit; the message names the file.
+            weights that do not fit; the message names the file, and the model stays
+            as it was.
     """
     path = _path(Path(path).parent, Path(path).name)
-    state = read_weights(path)
+    state = read_weights(path, part)
+    before = {name: t.clone() for name, t in model.state_dict().items()}
     try:
         model.load_state_dict(state)
-    except (RuntimeError, AttributeError, TypeError) as error:
+    except RuntimeError as error:  # what fits has been loaded by then
+        model.load_state_dict(before)
         raise ValueError(
             f"{path} does not fit {type(model).__name__}: {error}"
         ) from error

@@ -32,6 +32,7 @@ CONFIG = {
     "num_classes": 3,
 }
 NAMES = ["apple pie", "crème brûlée", "tacos"]
+KEYS = {"config", "class_names", "preprocessing", "facts"}
 PREPROCESSING = {"img_size": 16, "mean": [0.5, 0.4, 0.3], "std": [0.5, 0.6, 0.7]}
 
 
@@ -98,6 +99,7 @@ def test_any_reader_of_safetensors_can_read_it(path):
         assert {file.get_tensor(name).dtype.name for name in file.keys()} == {"float16"}
     assert metadata["config"] == CONFIG and metadata["class_names"] == NAMES
     assert metadata["facts"] == {"samples_seen": 7}
+    assert len(metadata.pop("sha256")) == 64 and set(metadata) == KEYS
 
 
 @pytest.mark.parametrize("value", [7e4, -7e4, torch.inf, torch.nan])
@@ -193,15 +195,59 @@ def test_weights_under_another_name(path):
 
 
 def change(path, **changes):
-    """Writes the file again with some texts beside the weights changed or left out."""
+    """Writes the file again with some texts beside the weights changed or left out.
+
+    The sha256 is left out as well, so that it is not what such a file is refused for.
+    """
     with safe_open(path, "pt") as file:
-        metadata = file.metadata() | changes
+        metadata = file.metadata() | {"sha256": None} | changes
     metadata = {name: text for name, text in metadata.items() if text is not None}
     save_file(load_file(path), path, metadata or None)
 
 
-def test_changing_nothing_is_not_refused(path):
+def test_older_files_without_a_sha256_still_load(path):
+    expected, _ = load_checkpoint(path)
     change(path)
+    model, metadata = load_checkpoint(path)
+    assert set(metadata) == KEYS
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, expected.state_dict()[name])
+
+
+def test_one_changed_bit_is_refused(path):
+    """Seeded places in the header, and in the numbers, of which one byte holds 8."""
+    whole, x = path.read_bytes(), np.random.default_rng(0)
+    start = 8 + int.from_bytes(whole[:8], "little")
+    places = {*x.integers(0, start, 150).tolist(), *range(8)}
+    places |= set(x.integers(start, len(whole), 150).tolist())
+    loaded = []
+    for place in sorted(places):
+        content = bytearray(whole)
+        content[place] ^= 1 << int(x.integers(8))
+        path.write_bytes(content)
+        try:
+            load_checkpoint(path)
+            loaded.append(place)
+        except ValueError as error:
+            assert str(path) in str(error)
+    assert not loaded and len(places) > 290
+
+
+def test_a_changed_number_or_text_is_refused_as_damaged(path):
+    with safe_open(path, "pt") as file:
+        texts = file.metadata()
+    weights = load_file(path)
+    bias = {"head.bias": weights["head.bias"] + 1}
+    swapped = {
+        "encoder.0.msa_block.layer_norm.weight": weights["layer_norm.weight"].clone()
+    }
+    names = {"class_names": json.dumps(NAMES[::-1])}
+    for tensors, new in ((bias, {}), (swapped, {}), ({}, names)):
+        save_file(weights | tensors, path, texts | new)
+        with pytest.raises(ValueError, match="its sha256 is another") as caught:
+            load_checkpoint(path)
+        assert str(path) in str(caught.value)
+    save_file(weights, path, texts)
     load_checkpoint(path)
 
 
@@ -219,6 +265,7 @@ WRONG = {
     "no preprocessing": {"preprocessing": None},
     "broken JSON": {"config": '{"name": "vit_mini_8"'},
     "text of another library": {"format": "pt"},
+    "text of another kind": {"format": '"pt"'},
     "config is no dict": {"config": "[1, 2]"},
     "unknown variant": config(name="vit_giant"),
     "unknown argument": config(img_sise=16),
@@ -244,6 +291,7 @@ def test_wrong_facts_about_the_weights(path, changes):
 
 @pytest.mark.parametrize("name", ["head.bias", "embedding.class_token.weight"])
 def test_a_missing_or_another_tensor(path, name):
+    change(path)
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
     weights = load_file(path)

@@ -5,6 +5,7 @@ import hashlib
 import io
 import threading
 import urllib.error
+import warnings
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -12,14 +13,27 @@ import pytest
 import timm
 import torch
 from comparing import MakesFile, fill
-from safetensors.torch import save_file
+from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-from torchvision.models import VisionTransformer, Weights, WeightsEnum
+from torchvision.models import (
+    VisionTransformer,
+    ViT_B_16_Weights,
+    ViT_B_32_Weights,
+    ViT_H_14_Weights,
+    ViT_L_16_Weights,
+    ViT_L_32_Weights,
+    Weights,
+    WeightsEnum,
+)
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
 
+from going_modular.data_setup import create_transform
 from going_modular.position_embedding import interpolate_position_embedding
 from going_modular.transfer import (
+    HEADS,
     extract_features,
     freeze,
     load_pretrained,
@@ -34,25 +48,25 @@ POSITIONS = "embedding.position_embedding.weight"
 TOKEN = "embedding.class_token.weight"
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
-# D and heads that go together: 64 numbers a head as in the paper, but for Huge.
-WIDTHS = [(128, 2), (192, 3), (1280, 16)]
+# D and heads that go together in published models.
+WIDTHS = [(192, 3), (384, 6), (1280, 16), (1408, 16)]
 
 
-def in_torchvision(dim=128, heads=2, classes=5):
+def in_torchvision(dim=192, heads=3, classes=5):
     torch.manual_seed(0)
     return fill(VisionTransformer(32, 8, 2, heads, dim, 40, num_classes=classes)).eval()
 
 
-def in_timm(dim=128, heads=2, classes=5, **options):
+def in_timm(dim=192, heads=3, classes=5, img_size=32, **options):
     torch.manual_seed(0)
     sizes = {"embed_dim": dim, "depth": 2, "num_heads": heads, "mlp_ratio": 40 / dim}
-    vit = timm.models.VisionTransformer(32, 8, 3, classes, **options, **sizes)
+    vit = timm.models.VisionTransformer(img_size, 8, 3, classes, **options, **sizes)
     return fill(vit).eval()
 
 
 def ours(**overrides):
     sizes = {"img_size": 32, "patch_size": 8, "num_transformer_layers": 2}
-    sizes |= {"embedding_dim": 128, "mlp_size": 40, "num_heads": 2, "num_classes": 5}
+    sizes |= {"embedding_dim": 192, "mlp_size": 40, "num_heads": 3, "num_classes": 5}
     return fill(ViT(**sizes | overrides)).eval()
 
 
@@ -141,14 +155,6 @@ def test_timm_with_another_last_norm_is_refused(tmp_path):
     assert str(path) in str(caught.value)
 
 
-def test_another_number_of_heads_must_be_said(tmp_path):
-    theirs = in_torchvision(128, heads=8)
-    path = saved(theirs.state_dict(), tmp_path / "vit.pth")
-    assert_same_logits(load_pretrained(path, num_heads=8), theirs)
-    with pytest.raises(AssertionError):  # no weight's shape tells
-        assert_same_logits(load_pretrained(path), theirs)
-
-
 def test_weights_without_a_head(tmp_path):
     theirs = in_timm(classes=0)
     vit = load_pretrained(saved(theirs.state_dict(), tmp_path / "vit.pth"))
@@ -165,12 +171,13 @@ def test_our_own_names_stay(tmp_path):
     assert set(to_our_names(theirs.state_dict())) == set(theirs.state_dict())
 
 
-def test_half_precision_becomes_single(tmp_path):
-    state = {k: v.half() for k, v in in_torchvision().state_dict().items()}
-    for ending in (".pth", ".safetensors"):
-        vit = load_pretrained(saved(state, tmp_path / f"vit{ending}"))
-        assert {p.dtype for p in vit.parameters()} == {torch.float32}
-        assert torch.equal(vit.head.weight, state["heads.head.weight"].float())
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("ending", [".pth", ".safetensors"])
+def test_half_precision_becomes_single(tmp_path, dtype, ending):
+    theirs = in_torchvision().to(dtype)
+    vit = load_pretrained(saved(theirs.state_dict(), tmp_path / f"vit{ending}"))
+    assert {p.dtype for p in vit.parameters()} == {torch.float32}
+    assert_same_logits(vit, theirs.float())
 
 
 # The official code
@@ -235,8 +242,8 @@ def test_equals_the_official_file(tmp_path, dim, heads):
 
 def test_a_head_on_a_further_layer_is_left_out(tmp_path):
     theirs = in_torchvision()
-    extra = {"pre_logits/kernel": np.eye(128), "pre_logits/bias": np.zeros(128)}
-    path = write(official(theirs, 2) | extra, tmp_path / "vit.npz")
+    extra = {"pre_logits/kernel": np.eye(192), "pre_logits/bias": np.zeros(192)}
+    path = write(official(theirs, 3) | extra, tmp_path / "vit.npz")
     assert not any("head" in name for name in read_npz(path))
     vit = load_pretrained(path, num_classes=5)
     assert not torch.equal(vit.head.weight, theirs.heads.head.weight)
@@ -246,17 +253,21 @@ def test_a_head_on_a_further_layer_is_left_out(tmp_path):
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 def test_other_precisions_of_the_official_code(tmp_path, dtype):
-    raw = {k: v.astype(dtype) for k, v in official(in_torchvision(), 2).items()}
+    raw = {k: v.astype(dtype) for k, v in official(in_torchvision(), 3).items()}
     vit = load_pretrained(write(raw, tmp_path / "vit.npz"))
     assert {p.dtype for p in vit.parameters()} == {torch.float32}
     bias = raw["head/bias"].astype(np.float32)
     np.testing.assert_array_equal(vit.head.bias.detach().numpy(), bias)
 
 
-def refused(path):
+def refused(path, *words, **options):
+    """Asserts that the file is refused by its name, in a sentence with these words."""
     with pytest.raises(ValueError) as caught:
-        load_pretrained(path)
-    assert str(path) in str(caught.value)
+        load_pretrained(path, **options)
+    text = str(caught.value)
+    assert str(path) in text
+    for word in words:
+        assert word in text and len(text) < len(str(path)) + 300
 
 
 @pytest.mark.parametrize(
@@ -271,13 +282,13 @@ def refused(path):
     ],
 )
 def test_an_official_file_that_lacks_something(tmp_path, missing):
-    raw = official(in_torchvision(), 2)
+    raw = official(in_torchvision(), 3)
     del raw[missing]
     refused(write(raw, tmp_path / "vit.npz"))
 
 
 def test_an_official_file_with_one_layer_too_many(tmp_path):
-    raw, new = official(in_torchvision(), 2), {}
+    raw, new = official(in_torchvision(), 3), {}
     for name, array in raw.items():
         new[name.replace("encoderblock_1", "encoderblock_2")] = array
     path = write(raw | new, tmp_path / "vit.npz")
@@ -288,14 +299,14 @@ def test_an_official_file_with_one_layer_too_many(tmp_path):
 
 @pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.999])
 def test_a_truncated_official_file(tmp_path, share):
-    path = write(official(in_torchvision(), 2), tmp_path / "vit.npz")
+    path = write(official(in_torchvision(), 3), tmp_path / "vit.npz")
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
     refused(path)
 
 
 def test_one_wrong_bit_in_an_official_file(tmp_path):
-    path = write(official(in_torchvision(), 2), tmp_path / "vit.npz")
+    path = write(official(in_torchvision(), 3), tmp_path / "vit.npz")
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -314,7 +325,7 @@ def test_garbage_for_an_official_file(tmp_path, content):
     ids=["text", "no numbers", "another shape"],
 )
 def test_other_arrays_in_an_official_file(tmp_path, array):
-    raw = official(in_torchvision(), 2)
+    raw = official(in_torchvision(), 3)
     refused(write(raw | {"embedding/kernel": array}, tmp_path / "vit.npz"))
 
 
@@ -327,11 +338,311 @@ def test_a_single_array_for_an_official_file(tmp_path):
 def test_code_in_an_official_file_is_not_run(tmp_path):
     made = tmp_path / "made"
     objects = np.array([MakesFile(made)], dtype=object)
-    path = write(official(in_torchvision(), 2) | {"cls": objects}, tmp_path / "a.npz")
+    path = write(official(in_torchvision(), 3) | {"cls": objects}, tmp_path / "a.npz")
     np.load(path, allow_pickle=True)["cls"]
     made.unlink()  # without an error: the code works
     refused(path)
     assert not made.exists()
+
+
+# Weights as people hold them: heads, prefixes, files of runs, parts that ours lacks
+
+
+def heads_of_timm(name):
+    with torch.device("meta"):
+        vit = timm.create_model(f"vit_{name}")
+    return vit.embed_dim, vit.blocks[0].attn.num_heads
+
+
+def test_the_table_of_heads_is_that_of_published_models():
+    names = ["tiny_patch16_224", "small_patch16_224", "base_patch32_224"]
+    names += ["large_patch16_224", "huge_patch14_224", "giant_patch14_224"]
+    assert HEADS == dict(map(heads_of_timm, [*names, "gigantic_patch14_224"]))
+
+
+@pytest.mark.parametrize("dim, heads", [(64, 4), (64, 1), (128, 2), (1536, 24)])
+@pytest.mark.parametrize("make", [in_torchvision, in_timm])
+def test_heads_are_asked_for_and_not_guessed(tmp_path, dim, heads, make):
+    theirs = make(dim, heads)
+    path = saved(theirs.state_dict(), tmp_path / "vit.pth")
+    refused(path, f"D = {dim}", "say num_heads=")
+    assert_same_logits(load_pretrained(path, num_heads=heads), theirs)
+
+
+def test_another_number_of_heads_may_be_said(tmp_path):
+    theirs = in_torchvision(192, heads=8)
+    path = saved(theirs.state_dict(), tmp_path / "vit.pth")
+    assert_same_logits(load_pretrained(path, num_heads=8), theirs)
+
+
+def test_nothing_is_said_of_plain_files(tmp_path, recwarn):
+    for make in (in_torchvision, in_timm, ours):
+        load_pretrained(saved(make().state_dict(), tmp_path / "vit.pth"))
+    assert not [w for w in recwarn if "vit.pth" in str(w.message)]
+
+
+PREFIXES = ["module.", "_orig_mod.", "model.", "backbone.", "module._orig_mod."]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("make", [in_torchvision, in_timm, ours])
+def test_a_prefix_of_all_names_is_left_off(tmp_path, prefix, make):
+    theirs = make()
+    state = {f"{prefix}{name}": t for name, t in theirs.state_dict().items()}
+    path = saved(state, tmp_path / "vit.safetensors")
+    with pytest.warns(UserWarning, match=f"{path}: '{prefix}' before all names"):
+        vit = load_pretrained(path)
+    assert_same_logits(vit, theirs)
+
+
+WRAPPERS = {"module.": nn.DataParallel, "_orig_mod.": torch.compile}
+
+
+@pytest.mark.parametrize("prefix", WRAPPERS)
+def test_the_prefixes_are_those_of_torch(tmp_path, prefix):
+    theirs = in_torchvision()
+    state = WRAPPERS[prefix](theirs).state_dict()
+    assert all(name.startswith(prefix) for name in state)
+    with pytest.warns(UserWarning, match=f"'{prefix}' before all names is left off"):
+        vit = load_pretrained(saved(state, tmp_path / "vit.pth"))
+    assert_same_logits(vit, theirs)
+
+
+def test_a_prefix_of_some_names_only(tmp_path):
+    state = {f"model.{k}": v for k, v in in_torchvision().state_dict().items()}
+    path = saved(state | {"loss.weight": torch.ones(5)}, tmp_path / "vit.pth")
+    refused(path, "not all names begin with 'model.': loss.weight")
+
+
+def test_an_averaged_model(tmp_path):
+    theirs = in_torchvision()
+    averaged = torch.optim.swa_utils.AveragedModel(theirs)
+    for _ in range(2):
+        averaged.update_parameters(fill(theirs))
+    path = saved(averaged.state_dict(), tmp_path / "vit.pth")
+    with pytest.warns(UserWarning) as said:
+        vit = load_pretrained(path)
+    texts = [str(w.message) for w in said]
+    assert f"{path}: not used: n_averaged" in texts
+    assert f"{path}: 'module.' before all names is left off" in texts
+    assert_same_logits(vit, averaged)
+
+
+def a_run(model):
+    """What a run saves beside the weights, from torch's own objects."""
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(images()).square().mean().backward()
+    optimizer.step()
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 2)
+    rest = {"optimizer": optimizer.state_dict(), "lr": scheduler.state_dict()}
+    rest |= {"scaler": torch.amp.GradScaler("cpu").state_dict(), "callbacks": {}}
+    return rest | {"epoch": 3, "rng": {"cpu": torch.get_rng_state()}, "loss": 0.5}
+
+
+@pytest.mark.parametrize("name", ["state_dict", "model", "model_state_dict"])
+@pytest.mark.parametrize("ending", [".pth", ".ckpt"])
+def test_the_state_dict_in_the_file_of_a_run(tmp_path, name, ending):
+    theirs = in_torchvision()
+    content = a_run(theirs) | {name: theirs.state_dict()}
+    path = saved(content, tmp_path / f"run{ending}")
+    assert_same_logits(load_pretrained(path), theirs)
+    assert_same_logits(load_pretrained(path, part=name), theirs)
+    refused(path, f"say part='{name}'", part="ema")
+
+
+def test_the_file_of_a_lightning_run(tmp_path):
+    """Lightning saves a module's names; the network is an attribute of it."""
+    theirs = in_timm()
+    state = {f"model.{k}": v for k, v in theirs.state_dict().items()}
+    content = {"state_dict": state, "epoch": 1, "pytorch-lightning_version": "2.5"}
+    path = saved(content | {"optimizer_states": []}, tmp_path / "last.ckpt")
+    with pytest.warns(UserWarning, match="'model.' before all names"):
+        assert_same_logits(load_pretrained(path), theirs)
+
+
+def test_one_of_several_state_dicts_is_chosen(tmp_path):
+    model, average = in_timm(), in_timm()
+    fill(average)
+    content = {"model": model.state_dict(), "model_ema": average.state_dict()}
+    path = saved(content, tmp_path / "run.pth")
+    refused(path, "say part='model' or part='model_ema'")
+    assert_same_logits(load_pretrained(path, part="model"), model)
+    assert_same_logits(load_pretrained(path, part="model_ema"), average)
+    refused(path, "say part='model' or part='model_ema'", part="teacher")
+
+
+NEW_HEADS = {
+    "linear": lambda: nn.Linear(192, 3),
+    "sequential": lambda: nn.Sequential(nn.Linear(192, 3)),
+    "with dropout": lambda: nn.Sequential(nn.Dropout(0.2), nn.Linear(192, 3)),
+}
+
+
+@pytest.mark.parametrize("head", NEW_HEADS.values(), ids=NEW_HEADS)
+def test_a_head_that_was_replaced(tmp_path, head):
+    for theirs, name in ((in_torchvision(), "heads"), (in_timm(), "head")):
+        setattr(theirs, name, fill(head()).eval())
+        vit = load_pretrained(saved(theirs.state_dict(), tmp_path / "vit.pth"))
+        assert vit.head.out_features == 3
+        assert_same_logits(vit, theirs)
+
+
+def test_a_head_of_several_layers_is_refused(tmp_path):
+    theirs = in_torchvision()
+    theirs.heads = nn.Sequential(nn.Linear(192, 8), nn.GELU(), nn.Linear(8, 3))
+    path = saved(theirs.state_dict(), tmp_path / "vit.pth")
+    refused(path, "a head of 2 layers: head.0, head.2")
+
+
+def with_decoder():
+    """The names of MAE's pre-training (facebookresearch/mae, models_mae.py)."""
+    state = in_timm(classes=0).state_dict()
+    state["mask_token"] = torch.ones(1, 1, 64)
+    state["decoder_pos_embed"] = torch.ones(1, 17, 64)
+    return state | {"decoder_blocks.0.norm1.weight": torch.ones(64)}
+
+
+def distilled():
+    sizes = {"embed_dim": 192, "depth": 2, "num_heads": 3, "mlp_ratio": 2}
+    return timm.models.deit.VisionTransformerDistilled(32, 8, **sizes).state_dict()
+
+
+def rest_of_dinov2():
+    """What its published files have besides timm's plain names, registers included."""
+    state = in_timm(init_values=1e-5, classes=0).state_dict()
+    return state | {"register_tokens": torch.ones(1, 4, 192)}
+
+
+def pre_logits():
+    vit = VisionTransformer(32, 8, 2, 3, 192, 40, representation_size=16)
+    return vit.state_dict()
+
+
+def of_timm(**options):
+    return lambda: in_timm(**options).state_dict()
+
+
+OTHERS = {
+    "a distillation token": distilled,
+    "4 registers": of_timm(reg_tokens=4),
+    "4 registers, LayerScale": rest_of_dinov2,
+    "LayerScale": of_timm(init_values=1e-5),
+    "a LayerNorm on queries and keys (qk_norm)": of_timm(qk_norm=True),
+    "no bias for queries, keys and values": of_timm(qkv_bias=False),
+    "attention pooling (map)": of_timm(global_pool="map"),
+    "a LayerNorm after the mean (fc_norm)": of_timm(global_pool="avg", fc_norm=True),
+    "a LayerNorm before the blocks": of_timm(pre_norm=True),
+    "a decoder": with_decoder,
+    "a further layer before the head (pre_logits)": pre_logits,
+}
+
+
+@pytest.mark.parametrize("part", OTHERS)
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_part_that_ours_lacks_is_named(tmp_path, part, prefix):
+    state = {f"{prefix}{name}": tensor for name, tensor in OTHERS[part]().items()}
+    path = saved(state, tmp_path / "vit.safetensors")
+    refused(path, f"it has {part}; our ViT is another")
+
+
+def test_many_other_names_become_one_sentence(tmp_path):
+    state = in_timm().state_dict()
+    others = {f"blocks.{i}.adapter.{i}.weight": torch.ones(2) for i in range(900)}
+    path = saved(state | others, tmp_path / "vit.safetensors")
+    refused(path, "have besides encoder.0.adapter.0.weight", "and 897 more")
+    refused(saved(others, path), "is missing under the names of torchvision, timm")
+
+
+def test_positions_without_one_for_the_class_token(tmp_path):
+    path = saved(of_timm(no_embed_class=True)(), tmp_path / "vit.pth")
+    refused(path, "15 patches form no square")
+    refused(path, "16 positions fit neither", img_size=32)
+
+
+def test_rectangular_images_must_be_said(tmp_path):
+    theirs = in_timm(img_size=(16, 24))
+    path = saved(theirs.state_dict(), tmp_path / "vit.pth")
+    refused(path, "6 patches form no square: say img_size=(height, width)")
+    vit = load_pretrained(path, img_size=(16, 24))
+    assert vit.preprocessing["img_size"] == (16, 24)
+    x = torch.randn(4, 3, 16, 24, generator=torch.Generator().manual_seed(1))
+    assert_same_logits(vit, theirs, x)
+    refused(path, "7 positions fit neither", "for a grid of (4, 4)", img_size=32)
+
+
+# Hugging Face
+
+
+class Logits(nn.Module):
+    """A model of transformers that gives its logits, as others do."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return self.model(x).logits
+
+
+def hugging_face(dim=192, heads=3, eps=1e-6, kind="ViTForImageClassification"):
+    import transformers  # takes seconds
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": dim, "num_attention_heads": heads, "intermediate_size": 40}
+    sizes |= {"image_size": 32, "patch_size": 8, "num_hidden_layers": 2}
+    config = transformers.ViTConfig(**sizes, num_labels=5, layer_norm_eps=eps)
+    return fill(getattr(transformers, kind)(config)).eval()
+
+
+@pytest.mark.parametrize("dim, heads", WIDTHS)
+def test_equals_hugging_face(tmp_path, dim, heads):
+    """The names of published files, such as those of google/vit-base-patch16-224."""
+    theirs = hugging_face(dim, heads)
+    theirs.save_pretrained(tmp_path)
+    names = load_file(tmp_path / "model.safetensors")
+    assert "vit.encoder.layer.1.attention.attention.query.weight" in names
+    vit = load_pretrained(tmp_path / "model.safetensors")
+    assert vit.preprocessing == {"img_size": 32} | HALF
+    assert_same_logits(vit, Logits(theirs))
+
+
+def test_the_state_dict_of_hugging_face(tmp_path):
+    theirs = hugging_face()
+    assert "vit.layers.1.attention.q_proj.weight" in theirs.state_dict()
+    vit = load_pretrained(saved(theirs.state_dict(), tmp_path / "vit.pth"))
+    assert_same_logits(vit, Logits(theirs))
+    state = {f"model.{name}": t for name, t in theirs.state_dict().items()}
+    with pytest.warns(UserWarning, match="'model.' before all names"):
+        vit = load_pretrained(saved(state, tmp_path / "vit.pth"))
+    assert_same_logits(vit, Logits(theirs))
+
+
+@torch.no_grad()
+def test_another_eps_of_hugging_face_is_no_matter(tmp_path):
+    """Its LayerNorm adds 1e-12 by default; ours 1e-6, as the official code."""
+    theirs = hugging_face(eps=1e-12)
+    vit = load_pretrained(saved(theirs.state_dict(), tmp_path / "vit.pth"))
+    difference = (vit(images()) - theirs(images()).logits).abs().max()
+    assert 0 < difference < 1e-4
+
+
+@torch.no_grad()
+def test_hugging_face_without_a_head(tmp_path):
+    theirs = hugging_face(kind="ViTModel")
+    theirs.save_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match="not used: pooler.dense.bias, pooler.dense"):
+        vit = load_pretrained(tmp_path / "model.safetensors")
+    vit.head, x = nn.Identity(), images()
+    expected = theirs(x).last_hidden_state[:, 0]
+    torch.testing.assert_close(vit(x), expected, atol=2e-6, rtol=2e-6)
+
+
+def test_other_parts_of_hugging_face(tmp_path):
+    theirs = hugging_face(kind="ViTForMaskedImageModeling")
+    refused(saved(theirs.state_dict(), tmp_path / "vit.pth"), "it has a decoder")
+    state = {k: v for k, v in hugging_face().state_dict().items() if "_proj.b" not in k}
+    path = saved(state, tmp_path / "vit.pth")
+    refused(path, "no bias for queries, keys and values")
 
 
 # A download through torchvision
@@ -392,7 +703,7 @@ def test_a_download_through_torchvision(server, tmp_path):
     theirs = in_torchvision()
     weights = offered(server, packed(theirs.state_dict()))
     vit = load_pretrained(weights)
-    assert vit.preprocessing == {"img_size": 32} | IMAGENET
+    assert vit.preprocessing == {"img_size": 32, "crop_pct": 32 / 256} | IMAGENET
     assert_same_logits(vit, theirs)
     assert_same_logits(load_pretrained(weights), theirs)
     assert len(server.seen) == 1, "downloaded once"
@@ -432,6 +743,41 @@ def test_code_in_a_download_is_not_run(server, tmp_path):
     with pytest.raises(Exception, match="."):
         load_pretrained(weights)
     assert server.seen and not made.exists()
+
+
+# Torchvision's transforms
+
+
+def photograph(size):
+    pixels = np.random.default_rng(5).integers(0, 256, (*size, 3), dtype=np.uint8)
+    return Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BICUBIC)
+
+
+MEMBERS = [*ViT_B_16_Weights, *ViT_B_32_Weights, *ViT_L_16_Weights]
+MEMBERS += [*ViT_L_32_Weights, *ViT_H_14_Weights]
+
+
+@pytest.mark.parametrize("member", MEMBERS, ids=str)
+def test_the_transform_of_torchvisions_members(monkeypatch, member):
+    """Value by value; only the bicubic ones differ, in that alone, and it is said."""
+    side = member.transforms().crop_size[0]
+    theirs = VisionTransformer(side, 14 if side == 518 else 16, 1, 3, 192, 8)
+    monkeypatch.setattr(type(member), "get_state_dict", lambda *_, **__: dict(state))
+    state = theirs.state_dict()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        transform = create_transform(**load_pretrained(member).preprocessing)
+    published = member.transforms()
+    bicubic = published.interpolation is InterpolationMode.BICUBIC
+    assert [f"{member} was trained on bicubic" in str(w.message) for w in said] == (
+        [True] if bicubic else []
+    )
+    for size in [(300, 451), (600, 240)]:
+        image = photograph(size)
+        if bicubic:
+            assert not torch.equal(transform(image), published(image))
+            transform.transforms[0].interpolation = InterpolationMode.BICUBIC
+        torch.testing.assert_close(transform(image), published(image))
 
 
 # Another image size, other classes
@@ -515,12 +861,12 @@ WRONG = {
     "no class token": lambda state: without(state, TOKEN),
     "no positions": lambda state: without(state, POSITIONS),
     "no bias of the head": lambda state: without(state, "head.bias"),
-    "too much": lambda state: state | {"fc_norm.weight": torch.ones(128)},
+    "too much": lambda state: state | {"fc_norm.weight": torch.ones(192)},
     "another shape": lambda state: state | {TOKEN: torch.ones(1, 1, 64)},
-    "no square": lambda state: state | {POSITIONS: torch.ones(1, 1 + 15, 128)},
-    "positions for a mean": lambda state: state | {POSITIONS: torch.ones(1, 16, 128)},
+    "no square": lambda state: state | {POSITIONS: torch.ones(1, 1 + 15, 192)},
+    "positions for a mean": lambda state: state | {POSITIONS: torch.ones(1, 16, 192)},
     "positions of another D": lambda state: state | {POSITIONS: torch.ones(1, 10, 64)},
-    "positions of two axes": lambda state: state | {POSITIONS: torch.ones(10, 128)},
+    "positions of two axes": lambda state: state | {POSITIONS: torch.ones(10, 192)},
     "flat positions": lambda state: state | {POSITIONS: torch.ones(10)},
     "a layer too many": lambda state: ours(num_transformer_layers=3).state_dict(),
     "a layer too few": lambda state: ours(num_transformer_layers=1).state_dict(),
@@ -532,6 +878,31 @@ WRONG = {
 def test_weights_that_do_not_fit(change):
     with pytest.raises(ValueError):
         load_weights(ours(), change(ours().state_dict()))
+
+
+SINES = ["sinusoidal_1d", "sinusoidal_2d"]
+
+
+@pytest.mark.parametrize("position", [*SINES, "none"])
+def test_learned_positions_replace_no_others(tmp_path, position):
+    learned, fixed = ours(), ours(position=position)
+    before = {name: t.clone() for name, t in fixed.state_dict().items()}
+    text = f"other positions than position='{position}'"
+    with pytest.raises(ValueError, match=text):
+        load_weights(fixed, learned.state_dict())
+    equal(fixed.state_dict(), before)
+    path = saved(learned.state_dict(), tmp_path / "vit.pth")
+    refused(path, text, position=position)
+
+
+@pytest.mark.parametrize("position", SINES)
+def test_sines_stay_what_they_are(position):
+    source, model = ours(position=position), ours(position=position)
+    table = model.embedding.position_embedding.weight.clone()
+    for state in (source.state_dict(), source.half().state_dict()):
+        load_weights(model, state)
+        assert torch.equal(model.embedding.position_embedding.weight, table)
+        assert torch.equal(model.head.weight, state["head.weight"].float())
 
 
 @pytest.mark.parametrize("ending", [".npz", ".pth", ".safetensors"])
@@ -570,6 +941,7 @@ def test_code_in_a_file_is_not_run(tmp_path):
     [
         {"fc.weight": torch.ones(2, 2)},
         {"model": {"conv_proj.weight": torch.ones(2)}},
+        {0: torch.ones(2)},
         [torch.ones(2)],
         {"conv_proj.weight": torch.ones(8, 3, 8, 8)},
     ],
@@ -654,7 +1026,7 @@ def test_the_head_on_stored_features_is_the_whole_model():
     features, labels = extract_features(vit, loader()).tensors
     assert not vit.training
     assert vit.head is head
-    assert features.shape == (10, 128) and not features.requires_grad
+    assert features.shape == (10, 192) and not features.requires_grad
     x = torch.cat([x for x, _ in batches])
     with torch.no_grad():
         expected = torch.cat([vit(x) for x, _ in batches])

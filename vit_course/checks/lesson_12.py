@@ -27,7 +27,7 @@ from vit_course.checks.hints import (
 
 
 def _small_vit(seed: int, heads: int = 1, **sizes) -> ViT:
-    """A ViT with one or two heads of dimension 64, all its weights random."""
+    """A ViT with heads of dimension 64, all its weights random."""
     small: dict[str, Any] = {"num_transformer_layers": 2, "mlp_size": 32}
     small |= {"num_classes": 3} | sizes
     model = ViT(embedding_dim=64 * heads, num_heads=heads, **small)
@@ -581,10 +581,10 @@ def check_resolution(answer: Callable) -> None:
     """
     settings = {"mean": HALF, "std": HALF, "crop_pct": 0.8}
     cases = [  # model, size of its patches, its images, the new ones
-        (_small_vit(1, img_size=16, patch_size=4), 4, 16, 24),
-        (_small_vit(2, img_size=16, patch_size=4), 4, 16, (16, 24)),
-        (_small_vit(3, heads=2, img_size=24, patch_size=8), 8, 24, 16),
-        (_small_vit(4, img_size=12, patch_size=4, num_classes=5), 4, 12, 12),
+        (_small_vit(1, heads=3, img_size=16, patch_size=4), 4, 16, 24),
+        (_small_vit(2, heads=3, img_size=16, patch_size=4), 4, 16, (16, 24)),
+        (_small_vit(3, heads=6, img_size=24, patch_size=8), 8, 24, 16),
+        (_small_vit(4, heads=3, img_size=12, patch_size=4, num_classes=5), 4, 12, 12),
     ]
     for i, (model, patch, old_size, size) in enumerate(cases):
         model.preprocessing = {"img_size": old_size, **settings}
