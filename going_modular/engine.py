@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from going_modular.run_state import Run, open_run
+from going_modular.run_state import RandomState, Run
 
 
 class AverageMeter:
@@ -206,15 +206,20 @@ def train(
     model.to(device)
     loaders = {"test": test_dataloader, "val": val_dataloader}
     loaders = {name: loader for name, loader in loaders.items() if loader is not None}
-    # A run holds the history and the best weights, and all that its file needs.
-    run = open_run(checkpoint, model, optimizer, scheduler, train_dataloader)
-    run.begin(("train", *loaders))
+    if isinstance(checkpoint, Run):
+        run = checkpoint
+    else:  # a run holds the history and the best weights, and all that its file needs
+        parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+        run = Run(checkpoint, **parts, random=RandomState(train_dataloader))
+    names = ("train", *loaders)
+    run.history = {f"{n}_{what}": [] for n in names for what in ("loss", "acc")}
     if resume:
         run.load()
     history = run.history
     test_options = {"amp_dtype": amp_dtype, "meter": meter}
     train_options = {**step_options, **test_options, "scheduler": scheduler}
-    bar = tqdm(range(run.epochs_done, epochs), "epochs", disable=not verbose)
+    epochs_done = len(history["train_loss"])
+    bar = tqdm(range(epochs_done, epochs), "epochs", disable=not verbose)
     for epoch in bar:
         measured = {}
         measured["train"] = train_step(

@@ -6,14 +6,12 @@ import copy
 import os
 import pickle
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
-from torch import nn
 from torch.utils.data import DataLoader
 
 
@@ -28,25 +26,20 @@ class RandomState:
         self.generator = getattr(dataloader, "generator", None)
 
     def state_dict(self) -> dict:
-        """Returns the states, in types that `torch.load` reads with weights_only."""
-        kind, keys, *rest = cast(tuple, np.random.get_state())
         return {
             "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "cuda": torch.cuda.get_rng_state_all(),  # without a GPU an empty list
             "python": random.getstate(),
-            "numpy": (kind, keys.tolist(), *rest),
+            "numpy": np.random.get_state(),
             "dataloader": self.generator.get_state() if self.generator else None,
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Lets all generators continue from what `state_dict` returned."""
         torch.set_rng_state(state["torch"])
-        if state["cuda"] and torch.cuda.is_available():
+        if torch.cuda.is_available():
             torch.cuda.set_rng_state_all(state["cuda"])
-        version, numbers, gauss = state["python"]
-        random.setstate((version, tuple(numbers), gauss))
-        kind, keys, *rest = state["numpy"]
-        np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
+        random.setstate(state["python"])
+        np.random.set_state(state["numpy"])
         if state["dataloader"] is not None and self.generator is not None:
             self.generator.set_state(state["dataloader"])
 
@@ -72,12 +65,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def _plain(value):
-    """Turns numpy's scalars into Python's, which weights_only reads."""
+    """Turns what is numpy's into numbers and lists, which weights_only reads."""
     if isinstance(value, dict):
         return {key: _plain(v) for key, v in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(map(_plain, value))
-    return value.item() if isinstance(value, np.generic) else value
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
 
 
 class Run:
@@ -97,16 +90,8 @@ class Run:
         self.path = None if path is None else Path(path)
         self.parts = {name: part for name, part in parts.items() if part is not None}
         self.kinds = {name: type(part).__name__ for name, part in self.parts.items()}
-        self.begin(())
-
-    def begin(self, names: Sequence[str]) -> None:
-        """Starts with an empty history: loss and accuracy for each of the names."""
-        self.history = {f"{n}_{what}": [] for n in names for what in ("loss", "acc")}
-        self.best = None
-
-    @property
-    def epochs_done(self) -> int:
-        return len(self.history["train_loss"])
+        self.history: dict[str, list[float]] = {}
+        self.best: dict | None = None
 
     def keep_best(self) -> None:
         """Keeps the weights as they are now, as the best."""
@@ -120,8 +105,16 @@ class Run:
     def state_dict(self) -> dict:
         """Returns the content of the file."""
         state = {n: _plain(dict(part.state_dict())) for n, part in self.parts.items()}
-        state |= {"history": self.history, "best": self.best}
-        return state | {"kinds": self.kinds}
+        return state | {"history": self.history, "best": self.best, "kinds": self.kinds}
+
+    def load_state_dict(self, state: dict) -> None:
+        if state["best"] is not None:
+            self.parts["model"].load_state_dict(
+                state["best"]
+            )  # raises if it is another
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+        self.history, self.best = state["history"], state["best"]
 
     def save(self) -> None:
         """Writes the file, by an atomic write."""
@@ -139,41 +132,17 @@ class Run:
         """
         if self.path is None or not self.path.exists():
             return
-        before = {n: copy.deepcopy(part.state_dict()) for n, part in self.parts.items()}
+        before = copy.deepcopy(self.state_dict())
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
-            self._check(state, before)
-            for name, part in self.parts.items():
-                part.load_state_dict(state[name])
+            if not isinstance(state, dict) or state.get("kinds") != self.kinds:
+                raise ValueError(f"it was not written by a run with {self.kinds}")
+            found, expected = list(state["history"]), list(self.history)
+            if found != expected:
+                raise ValueError(f"its history is {found}, expected {expected}")
+            self.load_state_dict(state)
         except Exception as error:  # whatever a damaged or foreign file leads to
-            for name, part in self.parts.items():
-                part.load_state_dict(before[name])
+            self.load_state_dict(before)
             if isinstance(error, pickle.UnpicklingError):
                 error = "it contains more than a run; none of its code was run"
             raise ValueError(f"{self.path} cannot be resumed here: {error}") from None
-        self.history, self.best = state["history"], state["best"]
-
-    def _check(self, state: dict, before: dict) -> None:
-        if not isinstance(state, dict) or state["kinds"] != self.kinds:
-            raise ValueError(f"it was not written by a run with {self.kinds}")
-        if list(state["history"]) != list(self.history):
-            found, expected = list(state["history"]), list(self.history)
-            raise ValueError(f"its history is {found}, expected {expected}")
-        if state["best"] is not None:
-            shapes = {name: t.shape for name, t in before["model"].items()}
-            if {name: t.shape for name, t in state["best"].items()} != shapes:
-                raise ValueError("its best weights are those of another model")
-
-
-def open_run(
-    checkpoint: str | Path | Run | None,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scheduler: torch.optim.lr_scheduler.LRScheduler | None,
-    dataloader: DataLoader,
-) -> Run:
-    """Returns the run of a checkpoint file; a `Run` is returned as it is."""
-    if isinstance(checkpoint, Run):
-        return checkpoint
-    parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
-    return Run(checkpoint, **parts, random=RandomState(dataloader))
