@@ -80,7 +80,7 @@ def by_accelerate(count: int, accelerator: accelerate.Accelerator) -> dict:
 def by_ours(count: int) -> dict:
     model, loader = start(count)
     model, loader = wrap_model(model, "cpu"), shard_dataloader(loader)
-    progress, optimizer = EpochProgress(model, loader, "cpu"), adamw(model)
+    progress, optimizer = EpochProgress(model, loader), adamw(model)
     options = {"grouping": progress.grouping, "meter": progress.meter}
     for _ in range(EPOCHS):
         loss = allow_empty(loss_fn)

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
+from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import v2
 from torchvision.utils import save_image
 
@@ -24,9 +25,9 @@ from going_modular.data_setup import create_transform
 from going_modular.multihead_attention import record_attention
 from going_modular.predictions import read_image, top_k, transform_of
 from going_modular.vit import ViT
-from helper_functions import get_foodvision_mini
+from vit_course.data import get_foodvision_mini
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+ENDINGS = (*IMG_EXTENSIONS, ".gif")  # those that training reads, and one more
 
 
 def list_sources(names: Iterable[str]) -> Iterator[str]:

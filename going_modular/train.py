@@ -10,6 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sized
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import cast
@@ -30,12 +31,7 @@ from going_modular.training.distributed import (
     wrap_model,
 )
 from going_modular.training.options import TrainOptions, keep_arguments, parse
-from going_modular.training.progress import (
-    DistributedRun,
-    EpochProgress,
-    Interrupted,
-    StopRequest,
-)
+from going_modular.training.progress import DistributedRun, Interrupted, StopRequest
 from going_modular.training.setup import (
     build_model,
     config_of,
@@ -62,11 +58,8 @@ def log_epochs(options: TrainOptions, images: int) -> Callable:
     """Makes the callback that writes and prints the history after each epoch."""
     writer, began = None, time.perf_counter()
     if options.tensorboard:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            hint = f"--tensorboard: pip install tensorboard ({error})"
-            raise ValueError(hint) from error
+        from torch.utils.tensorboard import SummaryWriter
+
         writer = SummaryWriter(options.output)
 
     def log(epoch: int, results: dict[str, list[float]], model: nn.Module) -> None:
@@ -75,8 +68,8 @@ def log_epochs(options: TrainOptions, images: int) -> Callable:
         last = {name: values[-1] for name, values in results.items()}
         speed, began = images / (time.perf_counter() - began), time.perf_counter()
         line = " ".join(f"{name} {value:.4f}" for name, value in last.items())
-        print(f"epoch {epoch + 1}/{options.epochs}: {line}, {speed:.0f} images/s")
-        sys.stdout.flush()  # into a log at once
+        line = f"epoch {epoch + 1}/{options.epochs}: {line}, {speed:.0f} images/s"
+        print(line, flush=True)  # into a log at once
         if writer is not None:
             for name, value in last.items():
                 writer.add_scalar(name, value, epoch + 1)
@@ -87,7 +80,6 @@ def log_epochs(options: TrainOptions, images: int) -> Callable:
 def run(options: TrainOptions, device: torch.device) -> None:
     """Trains as the options say; of several processes, each calls it."""
     rank, size = rank_and_size()
-    say = print if rank == 0 else lambda text: None
     file = options.output / "run.pt"
     restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
     if file.exists() and not (options.resume or restarted):
@@ -108,21 +100,12 @@ def run(options: TrainOptions, device: torch.device) -> None:
         enable_gradient_checkpointing(model)
     if options.compile:
         model.compile()
-    *loaders, _ = create_loaders(
-        folder,
-        preprocessing,
-        options.batch_size,
-        options.workers,
-        options.val_fraction,
-        options.seed,
-        options.augment,
-        options.cache,
-    )
+    *loaders, _ = create_loaders(folder, preprocessing, options)
     train_loader, val_loader, test_loader = map(shard_dataloader, loaders)
     count = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    say(f"{config['name']} on {size} x {device}: {count:,} trainable parameters")
+    print(f"{config['name']} on {size} x {device}: {count:,} trainable parameters")
     images = [len(cast(Sized, loader.dataset)) for loader in loaders]
-    say("{} images to train, {} to validate, {} to test".format(*images))
+    print("{} images to train, {} to validate, {} to test".format(*images))
 
     model = wrap_model(model, device, options.fsdp)
     torch.manual_seed(options.seed + rank)  # each process draws its own dropout
@@ -130,10 +113,8 @@ def run(options: TrainOptions, device: torch.device) -> None:
     optimizer = create_optimizer(model, options.lr, options.weight_decay, eps=1e-6)
     steps = options.epochs * math.ceil(len(train_loader) / options.accumulate)
     scheduler = warmup_schedule(optimizer, int(options.warmup * steps), steps)
-    progress = EpochProgress(model, train_loader, device)
-    parts = {"scheduler": scheduler, "progress": progress}
-    saved = DistributedRun(file, model, optimizer, **parts)
-    with StopRequest(progress):
+    saved = DistributedRun(file, model, optimizer, scheduler, train_loader)
+    with StopRequest(saved.progress):
         try:
             results = train(
                 model,
@@ -150,13 +131,14 @@ def run(options: TrainOptions, device: torch.device) -> None:
                 resume=True,
                 callback=log_epochs(options, images[0]) if rank == 0 else None,
                 verbose=rank == 0 and sys.stderr.isatty(),
-                meter=progress.meter,
-                grouping=progress.grouping,
+                meter=saved.progress.meter,
+                grouping=saved.progress.grouping,
                 clip_norm=options.clip,
                 accumulate=options.accumulate,
             )
         except Interrupted:
             saved.save()
+            print(f"stopped; the same with --resume continues {options.output}")
             raise
     state = saved.parts["model"].state_dict()  # of all processes
     if rank == 0:
@@ -169,7 +151,7 @@ def run(options: TrainOptions, device: torch.device) -> None:
         save_checkpoint(plain, path, config, classes, preprocessing, **facts)
         labels = torch.tensor(load_folder(folder / "test").targets).bincount()
         baseline = labels.max().item() / labels.sum().item()
-        say(
+        print(
             f"test accuracy {accuracy:.1%} (epoch {best + 1}, the best on validation), "
             f"constant predictor {baseline:.1%}: {path}"
         )
@@ -180,18 +162,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     try:
         with process_group(options.device) as device:
-            run(options, device)
-    except (Interrupted, KeyboardInterrupt) as stop:
-        if rank_and_size()[0] == 0:
-            saved = isinstance(stop, Interrupted)
-            print(
-                f"stopped; {options.output} holds the run, "
-                "the same with --resume continues it"
-                if saved
-                else "stopped before the training began"
-            )
+            first = rank_and_size()[0] == 0  # of several processes, one prints
+            with redirect_stdout(sys.stdout if first else None):
+                run(options, device)
+    except (Interrupted, KeyboardInterrupt):  # the latter before the training begins
         return 130
-    except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
+    except (ArithmeticError, ImportError, OSError, RuntimeError, ValueError) as error:
         if isinstance(error, RuntimeError):
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)

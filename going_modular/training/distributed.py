@@ -45,10 +45,11 @@ def process_group(device: torch.device | str = "cpu") -> Iterator[torch.device]:
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield device
         return
+    backend = "gloo"
     if device.type == "cuda":
+        backend = "cpu:gloo,cuda:nccl"  # by where a tensor is
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    backend = "nccl" if device.type == "cuda" else "gloo"
     store, rank, size = next(rendezvous("env://"))
     if os.environ["LOCAL_WORLD_SIZE"] == os.environ["WORLD_SIZE"]:  # one machine
         # When torchrun restarts the processes, its store still holds the addresses of
@@ -67,11 +68,11 @@ def rank_and_size() -> tuple[int, int]:
     return 0, 1
 
 
-def all_reduce_sum(values: list[float], device: torch.device | str) -> list[float]:
+def all_reduce_sum(values: list[float]) -> list[float]:
     """Sums each value over the processes."""
     if rank_and_size()[1] == 1:
         return values
-    sums = torch.tensor(values, dtype=torch.float64, device=device)
+    sums = torch.tensor(values, dtype=torch.float64)
     dist.all_reduce(sums)
     return sums.tolist()
 
@@ -102,17 +103,11 @@ class DistributedBatchSampler(Sampler[list[int]]):
         return len(self.batches)
 
 
-class EmptyCollate:
+def collate_shard(dataset: Dataset, samples: list) -> list[torch.Tensor]:
     """Stacks the images of a shard, which may have none."""
-
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
-
-    def __call__(self, samples: list) -> list[torch.Tensor]:
-        if samples:
-            return default_collate(samples)
-        # Without an image the shapes are unknown; so one is read, and left out.
-        return [part[:0] for part in default_collate([self.dataset[0]])]
+    # Without an image the shapes are unknown; so one is read, and left out.
+    batch = default_collate(samples or [dataset[0]])
+    return [part[: len(samples)] for part in batch]
 
 
 def _seed_worker(rank: int, worker: int) -> None:
@@ -138,7 +133,7 @@ def shard_dataloader(dataloader: DataLoader) -> DataLoader:
         dataloader.dataset,
         batch_sampler=DistributedBatchSampler(batches, rank, size),
         num_workers=dataloader.num_workers,
-        collate_fn=EmptyCollate(dataloader.dataset),
+        collate_fn=partial(collate_shard, dataloader.dataset),
         pin_memory=dataloader.pin_memory,
         generator=dataloader.generator,
         worker_init_fn=partial(_seed_worker, rank),

@@ -4,10 +4,10 @@
 
 import argparse
 import json
-from collections.abc import Callable
+import math
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -15,10 +15,10 @@ from going_modular.run_state import atomic_write
 from going_modular.training.distributed import rank_and_size
 
 
-def option(default, help: str, low=None, high=None, choices=None) -> Any:
+def option(default, help: str, low=-math.inf, high=math.inf, choices=None) -> Any:
     """Makes a field with its help, and the values that make sense."""
-    limits = {"low": low, "high": high, "choices": choices}
-    return field(default=default, metadata={"help": help, **limits})
+    about = {"help": help, "choices": choices, "limits": (low, high)}
+    return field(default=default, metadata=about)
 
 
 # Every GPU that runs this course has units for bfloat16; many CPUs have none, and are
@@ -59,19 +59,6 @@ class TrainOptions:
     tensorboard: bool = option(False, "write for TensorBoard: pip install tensorboard")
 
 
-def _reader(kind: type, low: float | None, high: float | None) -> Callable:
-    """Makes a function from text to a number within limits, for argparse."""
-
-    def number(text: str):
-        value = kind(text)
-        if low is not None and not low <= value <= (high or float("inf")):
-            limits = f"at least {low:g}" if high is None else f"{low:g} to {high:g}"
-            raise argparse.ArgumentTypeError(f"must be {limits}, got {text}")
-        return value
-
-    return number
-
-
 def parse(arguments: list[str] | None = None) -> TrainOptions:
     """Reads the command line; a wrong option ends the process with exit code 2."""
     parser = argparse.ArgumentParser(
@@ -80,14 +67,19 @@ def parse(arguments: list[str] | None = None) -> TrainOptions:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     for f in fields(TrainOptions):
-        name, about = "--" + f.name.replace("_", "-"), f.metadata
-        how = {"default": f.default, "help": about["help"]}
+        how: dict = {"type": f.type, "choices": f.metadata["choices"]}
         if f.type is bool:
-            parser.add_argument(name, action=argparse.BooleanOptionalAction, **how)
-        else:
-            read = _reader(cast(type, f.type), about["low"], about["high"])
-            parser.add_argument(name, type=read, choices=about["choices"], **how)
-    return TrainOptions(**vars(parser.parse_args(arguments)))
+            how = {"action": argparse.BooleanOptionalAction}
+        how |= {"default": f.default, "help": f.metadata["help"]}
+        parser.add_argument("--" + f.name.replace("_", "-"), **how)
+    options = TrainOptions(**vars(parser.parse_args(arguments)))
+    for f in fields(options):
+        value, (low, high) = getattr(options, f.name), f.metadata["limits"]
+        if isinstance(value, int | float) and not low <= value <= high:
+            limits = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
+            name = f.name.replace("_", "-")
+            parser.error(f"argument --{name}: must be {limits}, got {value}")
+    return options
 
 
 def keep_arguments(arguments: dict, output: Path, running: bool, free: set) -> None:

@@ -26,8 +26,6 @@ from going_modular.training.distributed import (
     rank_and_size,
 )
 
-SUMS = ("loss_sum", "correct", "count")  # what an AverageMeter adds up
-
 
 class Interrupted(Exception):
     """A run was asked to stop, and did so between two steps."""
@@ -36,13 +34,9 @@ class Interrupted(Exception):
 class DistributedMeter(AverageMeter):
     """Averages over the images of all processes."""
 
-    def __init__(self, device: torch.device | str) -> None:
-        super().__init__()
-        self.device = device
-
     def compute(self) -> tuple[float, float]:
         sums = [self.loss_sum, self.correct, self.count]
-        self.loss_sum, self.correct, self.count = all_reduce_sum(sums, self.device)
+        self.loss_sum, self.correct, self.count = all_reduce_sum(sums)
         return super().compute()
 
 
@@ -53,22 +47,16 @@ class EpochProgress:
     loaded like a model. If `stop` is True, the run ends after the step in hand.
     """
 
-    def __init__(
-        self, model: nn.Module, dataloader: DataLoader, device: torch.device | str
-    ) -> None:
+    def __init__(self, model: nn.Module, dataloader: DataLoader) -> None:
         self.model: Any = model  # of which DDP has an attribute that modules lack
-        self.device, self.stop = device, False
-        self.random = RandomState(dataloader)
-        self.begin()
-
-    def begin(self) -> None:
-        """Starts a new epoch."""
+        self.random, self.stop = RandomState(dataloader), False
         self.batches_done, self.random_at_start = 0, {}
+        self.averages = DistributedMeter()
 
     def meter(self) -> DistributedMeter:
         """Returns what averages: within an epoch with what was averaged so far."""
         if not self.batches_done:
-            self.averages = DistributedMeter(self.device)
+            self.averages = DistributedMeter()
         return self.averages
 
     def grouping(self, dataloader: DataLoader, size: int) -> Iterator[Iterator[tuple]]:
@@ -80,12 +68,12 @@ class EpochProgress:
         batches, processes = self._left(dataloader), rank_and_size()[1]
         while group := list(islice(batches, size)):
             images_here = sum(len(labels) for _, labels in group)
-            (images,) = all_reduce_sum([images_here], self.device)
+            (images,) = all_reduce_sum([images_here])
             yield self._weighted(group, processes / images)
             self.batches_done += len(group)
-            if any(all_reduce_sum([self.stop], self.device)):
+            if any(all_reduce_sum([self.stop])):
                 raise Interrupted
-        self.begin()
+        self.batches_done = 0
 
     def _weighted(self, group: list, weight: float) -> Iterator[tuple]:
         for i, (images, labels) in enumerate(group, start=1):
@@ -114,8 +102,7 @@ class EpochProgress:
     def state_dict(self) -> dict:
         """Returns what `load_state_dict` needs, of each process its own."""
         own = {"random": self.random.state_dict(), "at_start": self.random_at_start}
-        if self.batches_done:
-            own["sums"] = [getattr(self.averages, name) for name in SUMS]
+        own["averages"] = vars(self.averages)
         return {"batches_done": self.batches_done, "processes": all_gather(own)}
 
     def load_state_dict(self, state: dict) -> None:
@@ -124,7 +111,6 @@ class EpochProgress:
         Raises:
             ValueError: it stopped within an epoch, with another number of processes.
         """
-        self.begin()
         (rank, size), saved = rank_and_size(), state["processes"]
         if state["batches_done"] and len(saved) != size:
             raise ValueError(
@@ -133,20 +119,22 @@ class EpochProgress:
             )
         own = saved[rank % len(saved)]
         self.random.load_state_dict(own["random"])
-        if state["batches_done"]:
-            self.averages = DistributedMeter(self.device)
-            for name, value in zip(SUMS, own["sums"], strict=True):
-                setattr(self.averages, name, value)
-            self.batches_done = state["batches_done"]
-            self.random_at_start = own["at_start"]
+        self.batches_done, self.random_at_start = state["batches_done"], own["at_start"]
+        vars(self.averages).update(own["averages"])
 
 
 class DistributedRun(Run):
-    """A run of several processes: each calls `save`, and the first writes the file."""
+    """A run of several processes: each calls `save`, and the first writes the file.
 
-    def __init__(self, path, model, optimizer, **parts) -> None:
-        parts |= {"optimizer": FullStateDict(model, optimizer)}
-        super().__init__(path, model=FullStateDict(model), **parts)
+    Attributes:
+        progress: the `EpochProgress` whose methods `train_step` needs.
+    """
+
+    def __init__(self, path, model, optimizer, scheduler, dataloader) -> None:
+        self.progress = EpochProgress(model, dataloader)
+        parts = {"scheduler": scheduler, "progress": self.progress}
+        full, averages = FullStateDict(model), FullStateDict(model, optimizer)
+        super().__init__(path, model=full, optimizer=averages, **parts)
 
     def save(self) -> None:
         if rank_and_size()[0] == 0:

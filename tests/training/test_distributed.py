@@ -10,9 +10,9 @@ from torch.utils.data import BatchSampler, DataLoader, TensorDataset
 from going_modular.training import distributed
 from going_modular.training.distributed import (
     DistributedBatchSampler,
-    EmptyCollate,
     all_gather,
     all_reduce_sum,
+    collate_shard,
     shard_dataloader,
 )
 from going_modular.training.progress import DistributedMeter
@@ -39,10 +39,10 @@ def test_shards_are_the_batches(images, size):
 
 def test_no_image_has_the_shapes_of_images():
     data = TensorDataset(torch.ones(3, 3, 8, 6), torch.tensor([1, 2, 0]))
-    images, labels = EmptyCollate(data)([])
+    images, labels = collate_shard(data, [])
     assert images.shape == (0, 3, 8, 6) and labels.shape == (0,)
     assert labels.dtype == torch.int64
-    images, labels = EmptyCollate(data)([data[0], data[2]])
+    images, labels = collate_shard(data, [data[0], data[2]])
     assert images.shape == (2, 3, 8, 6) and labels.tolist() == [1, 0]
 
 
@@ -78,10 +78,10 @@ def test_an_order_of_its_own_for_each_process_is_refused(monkeypatch):
 
 
 def test_alone_nothing_is_exchanged():
-    assert all_reduce_sum([1, 2.5], "cpu") == [1, 2.5]
+    assert all_reduce_sum([1, 2.5]) == [1, 2.5]
     assert all_gather("mine") == ["mine"]
     with pytest.raises(ValueError, match="the dataloader holds no images"):
-        DistributedMeter("cpu").compute()
+        DistributedMeter().compute()
 
 
 def train(path, processes, *, images=21, accumulate=1, dropout=0.0, kind="ddp", **how):

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from going_modular import engine, run_state
 from going_modular.optimization import create_optimizer, warmup_schedule
 from going_modular.run_state import RandomState
-from going_modular.training.progress import DistributedRun, EpochProgress, Interrupted
+from going_modular.training.progress import DistributedRun, Interrupted
 from going_modular.vit import create_vit
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,15 +95,14 @@ class Run:
 
     def train_by_steps(self, path=None, stop_at=None, **options):
         """As lesson 14 does: asked to stop while it trains on a batch, it saves."""
-        progress, count = EpochProgress(self.model, self.loader, "cpu"), iter(range(99))
+        objects = (self.model, self.optimizer, self.schedule, self.loader)
+        run, count = DistributedRun(path, *objects), iter(range(99))
 
         def ask(*images_and_labels):
-            progress.stop |= next(count) + 1 == stop_at
+            run.progress.stop |= next(count) + 1 == stop_at
             return images_and_labels
 
-        parts = {"scheduler": self.schedule, "progress": progress}
-        run = DistributedRun(path, self.model, self.optimizer, **parts)
-        options |= {"grouping": progress.grouping, "meter": progress.meter}
+        options |= {"grouping": run.progress.grouping, "meter": run.progress.meter}
         try:
             return self.train(run, resume=True, batch_transform=ask, **options)
         except Interrupted:

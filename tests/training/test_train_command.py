@@ -19,7 +19,7 @@ from PIL import Image
 
 from going_modular.checkpoint import load_checkpoint
 from going_modular.train import main
-from going_modular.training.options import keep_arguments, parse
+from going_modular.training.options import TrainOptions, keep_arguments, parse
 from going_modular.training.progress import StopRequest
 from going_modular.training.setup import (
     CachedLoader,
@@ -473,7 +473,8 @@ def test_kept_pictures_are_the_same_pictures(pictures):
     found = []
     for cache in (0, 100):
         torch.manual_seed(0)
-        train, *_ = create_loaders(pictures, preprocessing, 4, 0, 0.2, 0, True, cache)
+        options = TrainOptions(batch_size=4, seed=0, cache=cache)
+        train, *_ = create_loaders(pictures, preprocessing, options)
         batches = [batch for _ in range(2) for batch, _ in train]
         found.append(torch.cat(batches))
     assert torch.equal(*found)
@@ -481,13 +482,14 @@ def test_kept_pictures_are_the_same_pictures(pictures):
 
 def test_augmentation_is_for_training_pictures_alone(pictures):
     preprocessing = {"img_size": 16, "mean": (0.5,) * 3, "std": (0.5,) * 3}
-    options = (pictures, preprocessing, 4, 0, 0.2, 0)
-    train, val, test, names = create_loaders(*options)
+    options = TrainOptions(batch_size=4)
+    train, val, test, names = create_loaders(pictures, preprocessing, options)
     assert names == ["dark", "light"]
     torch.manual_seed(0)
     first, second = train.dataset[0][0], train.dataset[0][0]
     assert first.shape == (3, 16, 16) and not torch.equal(first, second)
     for loader in (val, test):
         assert torch.equal(loader.dataset[0][0], loader.dataset[0][0])
-    plain, *_ = create_loaders(*options, augment=False)
+    options.augment = False
+    plain, *_ = create_loaders(pictures, preprocessing, options)
     assert torch.equal(plain.dataset[0][0], plain.dataset[0][0])

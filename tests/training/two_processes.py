@@ -16,7 +16,7 @@ from going_modular.training.distributed import (
     shard_dataloader,
     wrap_model,
 )
-from going_modular.training.progress import DistributedRun, EpochProgress, Interrupted
+from going_modular.training.progress import DistributedRun, Interrupted
 from going_modular.vit import create_vit
 
 SIZES = {"embedding_dim": 24, "mlp_size": 48, "num_heads": 2, "num_classes": 3}
@@ -41,12 +41,11 @@ def main(path, images, accumulate, dropout, kind, stop_at, resume) -> None:
         torch.manual_seed(rank)
         optimizer = create_optimizer(model, lr=1e-3, eps=1e-6)
         scheduler = warmup_schedule(optimizer, 2, 40)
-        progress, count = EpochProgress(model, loader, device), iter(range(1, 1000))
-        parts = {"scheduler": scheduler, "progress": progress}
-        run = DistributedRun(path.with_suffix(".run"), model, optimizer, **parts)
+        file, count = path.with_suffix(".run"), iter(range(1, 1000))
+        run = DistributedRun(file, model, optimizer, scheduler, loader)
 
         def ask(*batch):
-            progress.stop = next(count) == stop_at and rank == 0  # one is enough
+            run.progress.stop = next(count) == stop_at and rank == 0  # one is enough
             return batch
 
         results = None
@@ -67,8 +66,8 @@ def main(path, images, accumulate, dropout, kind, stop_at, resume) -> None:
                 checkpoint=run,
                 resume=resume,
                 verbose=False,
-                meter=progress.meter,
-                grouping=progress.grouping,
+                meter=run.progress.meter,
+                grouping=run.progress.grouping,
             )
         except Interrupted:
             run.save()
