@@ -18,6 +18,7 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torchvision.datasets import Food101
+from torchvision.datasets.folder import is_image_file
 from torchvision.transforms import v2
 from tqdm.auto import tqdm
 
@@ -26,12 +27,11 @@ from going_modular.data_setup import create_transform, to_rgb
 from going_modular.engine import train
 from going_modular.optimization import DECAYS, create_optimizer, warmup_schedule
 from going_modular.training.options import keep_arguments
+from going_modular.training.setup import MIDDLE
 from going_modular.transfer import HEAD, load_weights
 from going_modular.vit import create_vit
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 LEFT_OUT = ("pizza", "steak", "sushi")  # they are for lesson 12
-MIDDLE = (0.5, 0.5, 0.5)  # mean and std: pixels in -1 … 1
 
 
 def list_images(source: str | Path) -> list[tuple[str, str]]:
@@ -50,9 +50,9 @@ def list_images(source: str | Path) -> list[tuple[str, str]]:
         raise ValueError(f"{source} is neither a folder nor a zip")
     hidden = (".", "__MACOSX")  # what systems and Jupyter leave behind
     names = [n for n in names if not any(p.startswith(hidden) for p in n.split("/"))]
-    found = sorted(n for n in names if n.lower().endswith(ENDINGS) and "/" in n)
+    found = sorted(n for n in names if is_image_file(n) and "/" in n)
     if not found:
-        raise ValueError(f"{source} holds no images CLASS/FILE ending in {ENDINGS}")
+        raise ValueError(f"{source} holds no images CLASS/FILE, such as pho/1.jpg")
     return [(name.split("/")[-2], name) for name in found]
 
 
