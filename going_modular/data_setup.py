@@ -36,6 +36,7 @@ def create_transform(
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     crop_pct: float | None = None,
+    interpolation: str = "bilinear",
 ) -> v2.Compose:
     """Makes the steps from a PIL image to a tensor of shape (3, height, width).
 
@@ -45,17 +46,20 @@ def create_transform(
         std: divides each channel; given together with `mean`.
         crop_pct: None squeezes the whole image to the size. A fraction resizes the
             shorter side to the (larger) size divided by it, rounded to the nearest
-            pixel (timm rounds down) and bilinear, and crops the centre.
+            pixel (timm rounds down), and crops the centre.
+        interpolation: of the resizing, a value of `v2.InterpolationMode`.
 
     Raises:
-        ValueError: a size below 1, only one of `mean` and `std`, or a `crop_pct` that
-            is not in (0, 1].
+        ValueError: a size below 1, only one of `mean` and `std`, a `crop_pct` that is
+            not in (0, 1], or an unknown `interpolation`.
     """
     size = _checked_size(img_size, mean, std, crop_pct)
+    mode = v2.InterpolationMode(interpolation)
     if crop_pct is None:
-        steps: list[torch.nn.Module] = [v2.Resize(size)]
+        steps: list[torch.nn.Module] = [v2.Resize(size, mode)]
     else:
-        steps = [v2.Resize(round(max(size) / crop_pct)), v2.CenterCrop(size)]
+        shorter = round(max(size) / crop_pct)
+        steps = [v2.Resize(shorter, mode), v2.CenterCrop(size)]
     steps += [v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
     if mean is not None and std is not None:
         steps.append(v2.Normalize(mean, std))

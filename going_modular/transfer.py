@@ -4,7 +4,9 @@
 
 import math
 import pickle
+import re
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +19,6 @@ from going_modular.data_setup import IMAGENET_MEAN, IMAGENET_STD
 from going_modular.position_embedding import interpolate_position_embedding
 from going_modular.variants import VARIANTS
 from going_modular.vit import ViT
-from going_modular.weight_names import (
-    PATCHES,
-    check_parts,
-    few,
-    to_our_names,
-    without_prefix,
-)
 
 
 def read_weights(path: str | Path, part: str | None = None) -> dict[str, torch.Tensor]:
@@ -78,6 +73,159 @@ def _state_dict(content, part: str | None) -> dict[str, torch.Tensor]:
         return found[part]
     choice = " or ".join(f"part={name!r}" for name in found)
     raise TypeError(f"say {choice}" if found else "not a dict of tensors")
+
+
+# Parts of state-dict names, theirs -> ours; replaced one after the other.
+TORCHVISION_NAMES = {
+    "class_token": "embedding.class_token.weight",
+    "conv_proj": "embedding.patch_embedding.patcher",
+    "encoder.pos_embedding": "embedding.position_embedding.weight",
+    "encoder.ln.": "layer_norm.",
+    "encoder.layers.encoder_layer_": "encoder.",
+    "ln_1": "msa_block.layer_norm",
+    "self_attention.in_proj_": "msa_block.attention.qkv.",
+    "self_attention.out_proj": "msa_block.attention.out_proj",
+    "ln_2": "mlp_block.layer_norm",
+    "mlp.": "mlp_block.mlp.",
+    "linear_1": "0",  # torchvision's files are older than its names for the MLP
+    "linear_2": "3",
+    "heads.": "head.",
+}
+
+TIMM_NAMES = {
+    "cls_token": "embedding.class_token.weight",
+    "patch_embed.proj": "embedding.patch_embedding.patcher",
+    "pos_embed": "embedding.position_embedding.weight",
+    "blocks.": "encoder.",
+    "norm1": "msa_block.layer_norm",
+    "attn.": "msa_block.attention.",
+    "attention.proj": "attention.out_proj",
+    "norm2": "mlp_block.layer_norm",
+    "mlp.fc1": "mlp_block.mlp.0",
+    "mlp.fc2": "mlp_block.mlp.3",
+}
+
+HUGGING_FACE_NAMES = {
+    "vit.": "",
+    "embeddings.cls_token": "embedding.class_token.weight",
+    "embeddings.patch_embeddings.projection": "embedding.patch_embedding.patcher",
+    "embeddings.position_embeddings": "embedding.position_embedding.weight",
+    "encoder.layer.": "layers.",  # in files; "layers" in state dicts of transformers 5
+    "layers.": "encoder.",
+    "attention.output.dense": "attention.o_proj",
+    "attention.attention.": "attention.",
+    "attention.": "msa_block.attention.",
+    "query": "q_proj",
+    "key": "k_proj",
+    "value": "v_proj",
+    "o_proj": "out_proj",
+    "intermediate.dense": "mlp.fc1",
+    "output.dense": "mlp.fc2",
+    "mlp.fc1": "mlp_block.mlp.0",
+    "mlp.fc2": "mlp_block.mlp.3",
+    "layernorm_before": "msa_block.layer_norm",
+    "layernorm_after": "mlp_block.layer_norm",
+    "layernorm.": "layer_norm.",
+    "classifier": "head",
+}
+
+PATCHES = "embedding.patch_embedding.patcher.weight"
+LAYOUTS = {  # the name of the patch embedding tells whose names they are
+    "conv_proj.weight": TORCHVISION_NAMES,
+    "patch_embed.proj.weight": TIMM_NAMES,
+    "vit.embeddings.patch_embeddings.projection.weight": HUGGING_FACE_NAMES,
+    "embeddings.patch_embeddings.projection.weight": HUGGING_FACE_NAMES,
+    PATCHES: {},
+}
+
+
+def to_our_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Renames the state dict of torchvision's, timm's or Hugging Face's ViT.
+
+    Our names stay. The head may be the only layer with weights in a Sequential.
+
+    Raises:
+        ValueError: a head of several layers.
+    """
+    names = next((LAYOUTS[name] for name in LAYOUTS if name in state), {})
+    renamed = {}
+    for name, tensor in state.items():
+        if names is TIMM_NAMES and name.startswith("norm."):
+            name = f"layer_{name}"  # the last LayerNorm
+        for theirs, ours in names.items():
+            name = name.replace(theirs, ours)
+        renamed[name] = tensor
+    layers = {n.rpartition(".")[0] for n in renamed if n.startswith("head.")}
+    if len(layers) > 1:
+        raise ValueError(f"it has a head of {len(layers)} layers: {few(layers)}")
+    for layer in layers:
+        renamed = {n.replace(f"{layer}.", "head."): t for n, t in renamed.items()}
+    for name in [n for n in renamed if ".q_proj." in n]:  # three matrices become one
+        parts = [renamed.pop(name.replace("q_proj", f"{p}_proj")) for p in "qkv"]
+        renamed[name.replace("q_proj", "qkv")] = torch.cat(parts)
+    return renamed
+
+
+OTHER_PARTS = {  # in their names -> what our ViT lacks
+    r"dist_token|distillation_token|head_dist": "a distillation token",
+    r"reg_tokens?$|register_tokens": "{} registers",
+    r"\.ls\d\.|\.gamma_\d|layer_scale": "LayerScale",
+    r"\.q_norm\.": "a LayerNorm on queries and keys (qk_norm)",
+    r"attn_pool": "attention pooling (map)",
+    r"fc_norm": "a LayerNorm after the mean (fc_norm)",
+    r"norm_pre": "a LayerNorm before the blocks",
+    r"relative_position|rel_pos": "relative positions",
+    r"decoder": "a decoder",
+    r"pre_logits": "a further layer before the head (pre_logits)",
+}
+# Of no use here: a counter of averaged models, and Hugging Face's other output.
+LEFT_OUT = ("n_averaged", "pooler.dense.weight", "pooler.dense.bias")
+
+
+def few(names: Iterable[str]) -> str:
+    """Returns the first three names, and says how many there are besides."""
+    names = sorted(names)
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
+
+
+def check_parts(state: dict[str, torch.Tensor]) -> None:
+    """Raises ValueError if the weights have parts that our ViT lacks; names them."""
+    found = []
+    for pattern, part in OTHER_PARTS.items():
+        of_it = [tensor for name, tensor in state.items() if re.search(pattern, name)]
+        if of_it:
+            found.append(part.format(of_it[0].shape[-2] if "{}" in part else ""))
+    for name in state:
+        qkv = re.search(r"(qkv\.|in_proj_|query\.|q_proj\.)weight$", name)
+        if qkv and f"{name.removesuffix('weight')}bias" not in state:
+            found.append("no bias for queries, keys and values")
+            break
+    if found:
+        raise ValueError(f"it has {', '.join(found)}; our ViT is another")
+
+
+def without_prefix(
+    state: dict[str, torch.Tensor], source: object
+) -> dict[str, torch.Tensor]:
+    """Takes off what stands before all names, such as "module."; warns of it.
+
+    Raises:
+        ValueError: it stands before some of them only.
+    """
+    unused = [name for name in state if name.endswith(LEFT_OUT)]
+    kept = {name: tensor for name, tensor in state.items() if name not in unused}
+    ends = [(name, end) for end in LAYOUTS for name in kept if name.endswith(end)]
+    prefix = ends[0][0].removesuffix(ends[0][1]) if ends else ""
+    others = [name for name in kept if not name.startswith(prefix)]
+    if others:
+        raise ValueError(f"not all names begin with {prefix!r}: {few(others)}")
+    if prefix:
+        warnings.warn(
+            f"{source}: {prefix!r} before all names is left off", stacklevel=3
+        )
+    if unused:
+        warnings.warn(f"{source}: not used: {few(unused)}", stacklevel=3)
+    return {name.removeprefix(prefix): tensor for name, tensor in kept.items()}
 
 
 def read_npz(path: str | Path) -> dict[str, torch.Tensor]:
@@ -301,15 +449,13 @@ def _preprocessing(source, is_torchvision: bool) -> dict:
             mean, std = IMAGENET_MEAN, IMAGENET_STD
         return {"mean": mean, "std": std}
     published = source.transforms()
-    if published.interpolation.value != "bilinear":
-        warnings.warn(
-            f"{source} was trained on {published.interpolation.value} images, "
-            "`create_transform` makes bilinear ones: use its own `transforms()`",
-            stacklevel=3,
-        )
     crop_pct = published.crop_size[0] / published.resize_size[0]
-    mean, std = tuple(published.mean), tuple(published.std)
-    return {"mean": mean, "std": std, "crop_pct": crop_pct}
+    return {
+        "mean": tuple(published.mean),
+        "std": tuple(published.std),
+        "crop_pct": crop_pct,
+        "interpolation": published.interpolation.value,
+    }
 
 
 def replace_head(model: ViT, num_classes: int) -> None:
