@@ -14,7 +14,8 @@ class MLPBlock(nn.Module):
     Args:
         embedding_dim: D, dimensions of a token.
         mlp_size: width of the hidden layer, 4 D in Table 1.
-        dropout: dropout probability after both dense layers (Appendix B.1), in [0, 1).
+        dropout: dropout probability after GELU and after the second dense layer
+            (Appendix B.1), in [0, 1).
 
     Shape:
         tokens (batch, num_tokens, embedding_dim), or other leading axes -> the same.

@@ -67,10 +67,10 @@ OF_LESSONS: dict[str, tuple[str, Callable[..., Canvas]]] = {
         draw_loading,
     ),
     "mlp_by_hand": (
-        "Five tokens of one value, -2 to 2, pass a tiny MLP: the first layer gives "
-        "four hidden units per token, ReLU sets the negative ones to 0, the second "
-        "layer gives one value per token: 0, 1, 0, 1, 0. A frame follows token 4: 2, "
-        "then 2, -2, 1, -3, then 2, 0, 1, 0, then 0.",
+        "Five tokens x of one value, -2 to 2, pass a tiny MLP: the first layer gives "
+        "the hidden units x, -x, x-1 and -x-1, ReLU sets the negative ones to 0, the "
+        "second layer adds them times 2, 1, -4 and -2. The outputs are 0, 1, 0, 2, 0. "
+        "A frame follows token 4: 2, then 2, -2, 1, -3, then 2, 0, 1, 0, then 0.",
         draw_mlp_by_hand,
     ),
     "patch_axes": (
