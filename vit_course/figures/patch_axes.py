@@ -72,7 +72,7 @@ AXES = (
 TITLES = (
     ("images", "four axes"),
     ("reshape", "split H and W: six axes"),
-    ("permute", "change the order"),
+    ("permute", "old axes, new order"),
     ("reshape", "join: three axes"),
 )
 _LEFT, _WIDE, _GAP, _TALL, _DIGIT = 200, 44, 6, 48, 18
@@ -126,6 +126,16 @@ def _draw_axes(canvas: Canvas, number: int, step: Step) -> None:
         box = (x - _DIGIT / 2, y - _DIGIT / 2, _DIGIT, _DIGIT)
         fill = 0.15 if whole == "ink" else 1
         canvas.card(box, whole, fill, f"{index}", weight="bold")
+
+
+def _number_axes(canvas: Canvas) -> None:
+    """Numbers the six axes of the split, and again where the permute puts them."""
+    numbers = {colours: n for n, (_, colours, _, _) in enumerate(AXES[1])}
+    for step in (1, 2):
+        for _, colours, first, last in AXES[step]:
+            left, width = _span(first, last)
+            x = left + width / 2 + 9
+            canvas.text(x, _TOPS[step] + 7, f"{numbers[colours]}", size=8)
 
 
 def _draw_links(canvas: Canvas) -> None:
@@ -218,6 +228,7 @@ def draw_patch_axes(dark: bool = False) -> Canvas:
     _draw_links(canvas)
     for number, step in enumerate(steps):
         _draw_axes(canvas, number, step)
+    _number_axes(canvas)
     images, split, moved, patches = (step.tensor.numpy() for step in steps)
     _draw_image(canvas, images[0, 0])
     _draw_split(canvas, split[0, 0])

@@ -172,11 +172,10 @@ def _draw_projection(canvas: Canvas, found: Tokens) -> None:
     canvas.text(200, middle, "×", size=14)
     canvas.text(407, middle, "=", size=14)
     canvas.way((594, middle), (628, middle))
-    for y, name in ((172, "1"), (141, "2"), (110, "3"), (48, f"{count}")):
-        canvas.card((636, y - 13, 36, 26), blue, 1, name)
-        if name != "3":
-            continue
-        canvas.text(654, 79, "⋮", size=12)
+    for y, shown in ((172, 1), (110, number + 1), (48, count)):
+        canvas.card((636, y - 13, 36, 26), blue, 1, f"{shown}")
+    for y in (141, 79):
+        canvas.text(654, y, "⋮", size=12)
     canvas.text(686, 120, "N tokens,", ha="left")
     canvas.text(686, 100, "one per patch", ha="left")
 

@@ -132,14 +132,12 @@ def _draw_features(canvas: Canvas, found: Visited) -> None:
         canvas.text(left + 76, top - 2 * cell - 16, question)
     canvas.way((530, top - cell), (562, top - cell))
     for number, token in enumerate(found.tokens):
-        left = 576 + 54 * number
-        _grid(canvas, token[:, None], left, top + 14, 34, _output)
-        canvas.text(left + 17, top + 28, f"token {number + 1}")
+        y = top + 40 - cell * number
+        _grid(canvas, token[None], 640, y, cell, _output)
+        canvas.text(630, y - cell / 2, f"token {number + 1}", ha="right")
         if number == SHOWN:
-            canvas.mark((left + 1, top + 14 - 3 * 34 + 1, 32, 100))
-    canvas.text(
-        674, top - 2 * cell - 40, "N = 4 tokens of D = 3 features", weight="bold"
-    )
+            canvas.mark((641, y - cell + 1, 3 * cell - 2, cell - 2))
+    canvas.text(674, top - 2 * cell - 42, "N = 4 rows, D = 3 features", weight="bold")
 
 
 def draw_sliding_kernel(dark: bool = False) -> Canvas:
