@@ -102,7 +102,7 @@ def train_step(
     device_type = torch.device(device).type
     averages = meter()
     model.train()
-    for batches in grouping(dataloader, accumulate):  # one batch, unless accumulated
+    for batches in grouping(dataloader, accumulate):  # those of one optimizer step
         optimizer.zero_grad()
         for images, labels, weight in batches:
             images, labels = images.to(device), labels.to(device)
@@ -115,9 +115,10 @@ def train_step(
                 found = f"the loss is {loss.item()} after {averages.count} images"
                 raise FloatingPointError(f"{found}; try a lower learning rate")
             (loss * weight).backward()  # adds to the gradients of this step
-            averages.update(loss, logits, labels)  # which weighs by images itself
+            averages.update(loss, logits, labels)
         if clip_norm is not None:
-            groups = optimizer.param_groups  # if some parameters are frozen, not all
+            # Parameters that the optimizer does not train would add to the norm.
+            groups = optimizer.param_groups
             trained = [p for group in groups for p in group["params"]]
             nn.utils.clip_grad_norm_(trained, clip_norm)
         optimizer.step()
@@ -206,18 +207,20 @@ def train(
     model.to(device)
     loaders = {"test": test_dataloader, "val": val_dataloader}
     loaders = {name: loader for name, loader in loaders.items() if loader is not None}
+    # A run keeps the history and the best weights. Without a file, `save` and `load` do
+    # nothing; neither does `load_best` if nothing was kept.
     if isinstance(checkpoint, Run):
         run = checkpoint
-    else:  # a run holds the history and the best weights, and all that its file needs
+    else:
         parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
         run = Run(checkpoint, **parts, random=RandomState(train_dataloader))
     names = ("train", *loaders)
     run.history = {f"{n}_{what}": [] for n in names for what in ("loss", "acc")}
     if resume:
         run.load()
-    history = run.history
-    test_options = {"amp_dtype": amp_dtype, "meter": meter}
-    train_options = {**step_options, **test_options, "scheduler": scheduler}
+    history = run.history  # only now: loading replaces it
+    shared_options = {"amp_dtype": amp_dtype, "meter": meter}
+    train_options = {**step_options, **shared_options, "scheduler": scheduler}
     epochs_done = len(history["train_loss"])
     bar = tqdm(range(epochs_done, epochs), "epochs", disable=not verbose)
     for epoch in bar:
@@ -226,7 +229,7 @@ def train(
             model, train_dataloader, loss_fn, optimizer, device, **train_options
         )
         for name, loader in loaders.items():
-            measured[name] = test_step(model, loader, loss_fn, device, **test_options)
+            measured[name] = test_step(model, loader, loss_fn, device, **shared_options)
         for name, (loss, accuracy) in measured.items():
             history[f"{name}_loss"].append(loss)
             history[f"{name}_acc"].append(accuracy)
@@ -238,5 +241,5 @@ def train(
         run.save()
         if callback is not None:
             callback(epoch, history, model)
-    run.load_best()  # without validation nothing was kept
+    run.load_best()
     return history

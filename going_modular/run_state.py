@@ -108,10 +108,8 @@ class Run:
         return state | {"history": self.history, "best": self.best, "kinds": self.kinds}
 
     def load_state_dict(self, state: dict) -> None:
-        if state["best"] is not None:
-            self.parts["model"].load_state_dict(
-                state["best"]
-            )  # raises if it is another
+        if state["best"] is not None:  # raises if they are another model's
+            self.parts["model"].load_state_dict(state["best"])
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
         self.history, self.best = state["history"], state["best"]
