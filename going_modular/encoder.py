@@ -10,7 +10,9 @@ from going_modular.multihead_attention import MultiheadSelfAttentionBlock
 
 
 class DropPath(nn.Module):
-    """Drops a residual branch for whole images in training (arXiv 1603.09382).
+    """Drops a residual branch per image in training: stochastic depth.
+
+    arXiv 1603.09382 drops it for a whole batch; timm and torchvision do as here.
 
     Args:
         rate: probability that the branch of an image is dropped, in [0, 1); the kept
