@@ -123,6 +123,7 @@ class ViTEmbedding(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         self._check(images)
+        # The idea: Equation 1 from left to right, then dropout.
         patch_embeddings = self.patch_embedding(images)  # x_p E: (batch, N, D)
         tokens = self.class_token(patch_embeddings)  # [x_class; …]: (batch, N + 1, D)
         z_0 = self.position_embedding(tokens)  # … + E_pos: (batch, N + 1, D)
