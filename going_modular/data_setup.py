@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 
 # The usual values for ImageNet: red, green, blue, on a scale of 0 to 1.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)  # averages over single images
+IMAGENET_STD = (0.229, 0.224, 0.225)  # probably averages over single images
 
 
 def _checked_size(img_size, mean, std, crop_pct) -> list[int]:
@@ -45,8 +45,7 @@ def create_transform(
         mean: subtracted from each channel; None leaves values in 0 … 1.
         std: divides each channel; given together with `mean`.
         crop_pct: None squeezes the whole image to the size. A fraction resizes the
-            shorter side to the (larger) size divided by it, rounded to the nearest
-            pixel (timm rounds down), and crops the centre.
+            shorter side to the (larger) size divided by it, and crops the centre.
         interpolation: of the resizing, a value of `v2.InterpolationMode`.
 
     Raises:

@@ -10,6 +10,36 @@ from torch import nn
 from going_modular.patches import grid_size
 
 
+def _check_sizes(**sizes: int) -> None:
+    """Raises ValueError for a size below 1."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}")
+
+
+def _check_images(images: torch.Tensor, in_channels: int, patch_size: int) -> None:
+    """Raises ValueError for images that cannot be cut into patches."""
+    if images.ndim != 4 or images.shape[1] != in_channels:
+        raise ValueError(
+            f"images must have the shape (batch, {in_channels}, height, width)"
+            f", got {tuple(images.shape)}"
+        )
+    if not images.is_floating_point():
+        raise ValueError(
+            f"images must be floating point, got {images.dtype}; "
+            "scale 0 … 255 to 0 … 1 first"
+        )
+    height, width = images.shape[2:]
+    grid_size(height, width, patch_size)  # raises if the sides do not fit
+
+
+def _initialise(patcher: nn.Conv2d) -> None:
+    """Draws small random weights, and sets the bias to zero, as in torchvision."""
+    fan_in = patcher.weight[0].numel()  # in_channels * patch_size**2
+    nn.init.trunc_normal_(patcher.weight, std=fan_in**-0.5)
+    nn.init.zeros_(patcher.get_parameter("bias"))
+
+
 class PatchEmbedding(nn.Module):
     """Projects the patches of an image to vectors: x_p E in Equation 1 (section 3.1).
 
@@ -53,33 +83,3 @@ class PatchEmbedding(nn.Module):
         maps = self.patcher(images)  # (batch, embedding_dim, rows, columns)
         tokens = maps.flatten(2).transpose(1, 2)  # (batch, num_patches, embedding_dim)
         return self.norm(tokens)
-
-
-def _check_sizes(**sizes: int) -> None:
-    """Raises ValueError for a size below 1."""
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}")
-
-
-def _check_images(images: torch.Tensor, in_channels: int, patch_size: int) -> None:
-    """Raises ValueError for images that cannot be cut into patches."""
-    if images.ndim != 4 or images.shape[1] != in_channels:
-        raise ValueError(
-            f"images must have the shape (batch, {in_channels}, height, width)"
-            f", got {tuple(images.shape)}"
-        )
-    if not images.is_floating_point():
-        raise ValueError(
-            f"images must be floating point, got {images.dtype}; "
-            "scale 0 … 255 to 0 … 1 first"
-        )
-    height, width = images.shape[2:]
-    grid_size(height, width, patch_size)  # raises if the sides do not fit
-
-
-def _initialise(patcher: nn.Conv2d) -> None:
-    """Draws small random weights, and sets the bias to zero, as in torchvision."""
-    fan_in = patcher.weight[0].numel()  # in_channels * patch_size**2
-    nn.init.trunc_normal_(patcher.weight, std=fan_in**-0.5)
-    nn.init.zeros_(patcher.get_parameter("bias"))

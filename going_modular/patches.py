@@ -72,6 +72,33 @@ def grid_size(height: int, width: int, patch_size: int) -> tuple[int, int]:
     return height // patch_size, width // patch_size
 
 
+def _check_images(images: torch.Tensor) -> None:
+    """Raises ValueError for another rank than four."""
+    if images.ndim != 4:
+        raise ValueError(
+            "images must have the shape (batch, channels, height, width), "
+            f"got {tuple(images.shape)}"
+        )
+
+
+def _check_patches(
+    patches: torch.Tensor, patch_size: int, height: int, width: int
+) -> None:
+    """Raises ValueError for patches that are not those of such an image."""
+    rows, columns = grid_size(height, width, patch_size)
+    pixels = patch_size**2
+    if (
+        patches.ndim != 3
+        or patches.shape[1] != rows * columns
+        or patches.shape[2] % pixels
+    ):
+        raise ValueError(
+            f"a {height} x {width} image with patch_size {patch_size} has patches of "
+            f"shape (batch, {rows * columns}, channels * {pixels}), "
+            f"got {tuple(patches.shape)}"
+        )
+
+
 def patchify(images: torch.Tensor, patch_size: int) -> torch.Tensor:
     """Cuts images into flat patches, in reading order (section 3.1).
 
@@ -85,11 +112,7 @@ def patchify(images: torch.Tensor, patch_size: int) -> torch.Tensor:
     Raises:
         ValueError: another rank, or sides that `patch_size` does not divide.
     """
-    if images.ndim != 4:
-        raise ValueError(
-            "images must have the shape (batch, channels, height, width), "
-            f"got {tuple(images.shape)}"
-        )
+    _check_images(images)
     batch, channels, height, width = images.shape
     rows, columns = grid_size(height, width, patch_size)
     x = images.reshape(batch, channels, rows, patch_size, columns, patch_size)
@@ -116,18 +139,8 @@ def unpatchify(
     """
     height, width = image_size(img_size)
     rows, columns = grid_size(height, width, patch_size)
-    pixels = patch_size**2
-    if (
-        patches.ndim != 3
-        or patches.shape[1] != rows * columns
-        or patches.shape[2] % pixels
-    ):
-        raise ValueError(
-            f"a {height} x {width} image with patch_size {patch_size} has patches of "
-            f"shape (batch, {rows * columns}, channels * {pixels}), "
-            f"got {tuple(patches.shape)}"
-        )
-    batch, channels = patches.shape[0], patches.shape[2] // pixels
+    _check_patches(patches, patch_size, height, width)
+    batch, channels = patches.shape[0], patches.shape[2] // patch_size**2
     x = patches.reshape(batch, rows, columns, channels, patch_size, patch_size)
     x = x.permute(0, 3, 1, 4, 2, 5)  # (batch, channels, rows, P, columns, P)
     x = x.clone(memory_format=torch.contiguous_format)  # copied once, row by row
