@@ -41,6 +41,9 @@ class ViT(nn.Module):
         mask over tokens, as for `MultiheadSelfAttention`; True = may attend. With
         pool="mean", a token that nobody may attend to still enters the mean.
 
+    For use without this code: `torch.export.export(vit, (images,))`, for batches of
+    that size; `torch.jit.script` cannot read the checks' messages.
+
     Raises:
         ValueError: sizes below 1 or that do not fit each other, probabilities outside
             their range, an unknown pool or position, images of another size than
