@@ -10,7 +10,7 @@ from going_modular.self_attention import scaled_dot_product_attention
 from vit_course.figures.canvas import Canvas
 
 TOKENS = ((1, 0, 2, 1), (0, 2, 1, 1), (2, 1, 0, 1))  # N = 3, D = 4
-# U_v of head 0 and of head 1, (4, 2) each: no row is zero, so all features are read.
+# U_v of the first and second head, (4, 2) each: no row is zero, all features are read.
 U_VALUE = (((1, 0), (0, 1), (1, 0), (0, 1)), ((1, 1), (1, 0), (0, 1), (0, -1)))
 U_MSA = ((1, 0, 0, 1), (0, 1, 1, 0), (1, 0, -1, 0), (0, 1, 0, -1))
 SEED = 2806  # of U_q and U_k: the two heads look at different tokens
@@ -78,10 +78,14 @@ def draw_two_heads(dark: bool = False) -> Canvas:
         canvas.text(9, top - (row + 0.5) * _HEIGHT, f"{row}", weight="bold")
     _matrix(canvas, tokens, 20, top, 26, "{:.0f}", r"tokens $\mathbf{z}$", "layer norm")
     for number, lane in enumerate((280, 100)):  # the middle of each head's row
+        order, count = (
+            ("first", "second")[number],
+            number + 1,
+        )  # the paper counts from 1
         canvas.way((128, middle), (138, middle), (138, lane), (158, lane))
-        canvas.text(188, lane + 84, f"head {number}", _PART, size=10, weight="bold")
+        canvas.text(188, lane + 84, f"{order} head", _PART, size=9, weight="bold")
         matrix = np.array(U_VALUE[number], dtype=float)
-        name = rf"$\mathbf{{U}}_v^{number}$"
+        name = rf"$\mathbf{{U}}_v^{count}$"
         left, top = 162, lane + 2 * _HEIGHT
         _matrix(canvas, matrix, left, top, 26, "{:.0f}", name, framed=False)
         canvas.way((220, lane), (240, lane))
@@ -91,11 +95,13 @@ def draw_two_heads(dark: bool = False) -> Canvas:
         canvas.text(319, lane, "and", size=10)
         _matrix(canvas, found.weights[number], 340, top, 35, "{:.2f}", "map $A$")
         canvas.way((451, lane), (471, lane))
-        name = rf"$\mathrm{{SA}}_{number} = A\,\mathbf{{v}}$"
+        name = rf"$\mathrm{{SA}}_{count} = A\,\mathbf{{v}}$"
         _matrix(canvas, found.output[number], 477, top, 33, "{:.1f}", name)
         canvas.way((549, lane), (570, lane), (570, 258), (600, 258))
     top = 258 + 1.5 * _HEIGHT
-    _matrix(canvas, found.joined, 610, top, 36, "{:.1f}", "head 0     |     head 1")
+    _matrix(
+        canvas, found.joined, 610, top, 36, "{:.1f}", "first head   |   second head"
+    )
     canvas.text(682, top + 36, "side by side", size=11)
     canvas.way((672, 198), (672, 150))
     canvas.text(682, 174, r"times $\mathbf{U}_{msa}$", ha="left", size=11)
