@@ -134,8 +134,8 @@ def _number_axes(canvas: Canvas) -> None:
     for step in (1, 2):
         for _, colours, first, last in AXES[step]:
             left, width = _span(first, last)
-            x = left + width / 2 + 9
-            canvas.text(x, _TOPS[step] + 7, f"{numbers[colours]}", size=9)
+            x = left + width / 2 + 11
+            canvas.text(x, _TOPS[step] + 9, f"{numbers[colours]}", size=9)
 
 
 def _draw_links(canvas: Canvas) -> None:
