@@ -68,7 +68,7 @@ def check_close(
     assert largest <= tolerance, (
         f"{name}: differs by {largest:.1e}, not {tolerance:.0e}"
     )
-    verdict = "equal" if tolerance == 0 else f"differ by less than {tolerance:.0e}"
+    verdict = "equal" if tolerance == 0 else f"equal to within {tolerance:.0e}"
     print(f"{name}: {shape} {verdict}" if shape else f"{name}: {verdict}")
 
 

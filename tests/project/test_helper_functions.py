@@ -65,11 +65,11 @@ def test_seeds_repeat_every_sequence(source):
 def test_close_tensors_pass_with_one_line(capsys):
     ours = torch.arange(6.0).reshape(2, 3)
     hf.check_close("rows", ours, ours + 1e-7)
-    assert capsys.readouterr().out == "rows: (2, 3) differ by less than 1e-06\n"
+    assert capsys.readouterr().out == "rows: (2, 3) equal to within 1e-06\n"
     hf.check_close("rows", ours, ours.clone(), tolerance=0)
     assert capsys.readouterr().out == "rows: (2, 3) equal\n"
     hf.check_close("loss", torch.tensor(0.5), torch.tensor(0.5))
-    assert capsys.readouterr().out == "loss: differ by less than 1e-06\n"
+    assert capsys.readouterr().out == "loss: equal to within 1e-06\n"
     hf.check_close("none", torch.zeros(0, 4), torch.zeros(0, 4))
     hf.check_close("counts", torch.tensor([1, 2]), torch.tensor([1, 2]), tolerance=0)
 
