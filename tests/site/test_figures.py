@@ -1,9 +1,12 @@
 """The figures: their parts, colours, numbers and files."""
 
+import base64
+import io
 import json
 import re
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -366,3 +369,35 @@ def test_the_readme_shows_the_figures_with_their_alt_texts_and_numbers() -> None
         f"8 highest patches give {top} %, where equal weights would give {equal} %"
         in text
     )
+
+
+SHOWN = [
+    (path, name)
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
+    for name in re.findall(r'show_drawing\(\\"(\w+)', path.read_text("utf-8"))
+]
+
+
+def in_squares(image: Image.Image) -> np.ndarray:
+    """Means over squares of 8 pixels, which compression to JPEG hardly changes."""
+    return np.asarray(image.convert("L").reduce(8)).astype(int)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), SHOWN, ids=[f"{path.stem[:3]}-{name}" for path, name in SHOWN]
+)
+def test_a_lesson_shows_the_drawing_as_it_is_now(path: Path, name: str) -> None:
+    call = f'show_drawing("{name}")'
+    cells = nbformat.read(path, as_version=4).cells
+    (cell,) = [c for c in cells if c.cell_type == "code" and call in c.source]
+    figure, alt = lesson_drawings.drawing(name)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=150, bbox_inches="tight")
+    plt.close(figure)
+    stored = {o.metadata[k]["alt"]: o.data[k] for o in cell.outputs for k in o.metadata}
+    assert alt in stored, f"{path.name}: run it again"
+    with Image.open(io.BytesIO(base64.b64decode(stored[alt]))) as old:
+        new = Image.open(drawn)
+        assert new.size == old.size, f"{path.name} shows an older {name}: run it again"
+        difference = np.abs(in_squares(new) - in_squares(old)).max()
+    assert difference < 16, f"{path.name} shows an older {name}: run it again"

@@ -130,7 +130,9 @@ def _draw_axes(canvas: Canvas, number: int, step: Step) -> None:
 
 def _number_axes(canvas: Canvas) -> None:
     """Numbers the six axes of the split, and again where the permute puts them."""
-    numbers = {colours: n for n, (_, colours, _, _) in enumerate(AXES[1])}
+    numbers: dict[tuple[str, ...], int] = {}
+    for n, (_, colours, _, _) in enumerate(AXES[1]):
+        numbers[colours] = n
     for step in (1, 2):
         for _, colours, first, last in AXES[step]:
             left, width = _span(first, last)
