@@ -353,8 +353,8 @@ MISTAKES = {
             ("no clipping", "nn.utils.clip_grad_norm_(trained, clip_norm)", "pass"),
             (
                 "gradients left over",
-                "accumulated\n        optimizer.zero_grad()",
-                "accumulated",
+                "optimizer step\n        optimizer.zero_grad()",
+                "optimizer step",
             ),
             (
                 "the last group forgotten",

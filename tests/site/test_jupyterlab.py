@@ -15,6 +15,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from browsing import watched_page
+from playwright.sync_api import expect
 
 ROOT = Path(__file__).resolve().parents[2]
 LESSONS = ["04_class_token", "06_self_attention", "13_predictions_and_attention"]
@@ -119,14 +120,17 @@ def test_a_lesson_runs_from_the_menu(address, browser, lesson):
             time.sleep(0.5)
         assert all(map(done.fullmatch, texts)), f"{lesson} stopped: {texts}"
         assert number > 10
+        # Those of folded cells at the end may still be on their way.
+        pictures = panel.locator(".jp-RenderedImage img")
+        kinds = ("image/png", "image/jpeg")
+        expected = sum(in_lesson(lesson, kind) for kind in kinds)
+        expect(pictures).to_have_count(expected, timeout=60_000)
+        assert expected > 0
         failed = panel.locator('[data-mime-type="application/vnd.jupyter.error"]')
         assert failed.count() == in_lesson(lesson, "error")
         complaints = panel.locator('[data-mime-type="application/vnd.jupyter.stderr"]')
         assert complaints.all_inner_texts() == []
 
-        pictures = panel.locator(".jp-RenderedImage img")
-        kinds = ("image/png", "image/jpeg")
-        assert pictures.count() == sum(in_lesson(lesson, kind) for kind in kinds) > 0
         for picture in pictures.all():  # JupyterLab does not show stored alt texts
             assert picture.evaluate("p => p.naturalWidth") > 100
 
