@@ -335,8 +335,7 @@ def _fit_positions(model: ViT, state: dict[str, torch.Tensor]) -> None:
             raise ValueError(
                 f"the weights bring other positions than position={embedding.kind!r}"
             )
-        del state[POSITIONS]
-        state |= {k: v for k, v in model.state_dict().items() if k == POSITIONS}
+        del state[POSITIONS]  # computed, not loaded
     elif weight.ndim == 3 and weight.shape != embedding.weight.shape:
         prefix, new_grid = int(model.pool == "cls"), embedding.grid
         side = math.isqrt(max(weight.shape[1] - prefix, 0))
