@@ -78,10 +78,8 @@ def draw_two_heads(dark: bool = False) -> Canvas:
         canvas.text(9, top - (row + 0.5) * _HEIGHT, f"{row}", weight="bold")
     _matrix(canvas, tokens, 20, top, 26, "{:.0f}", r"tokens $\mathbf{z}$", "layer norm")
     for number, lane in enumerate((280, 100)):  # the middle of each head's row
-        order, count = (
-            ("first", "second")[number],
-            number + 1,
-        )  # the paper counts from 1
+        order = ("first", "second")[number]
+        count = number + 1  # the paper counts from 1
         canvas.way((128, middle), (138, middle), (138, lane), (158, lane))
         canvas.text(188, lane + 84, f"{order} head", _PART, size=9, weight="bold")
         matrix = np.array(U_VALUE[number], dtype=float)
