@@ -54,15 +54,16 @@ def create_transform(
     """
     size = _checked_size(img_size, mean, std, crop_pct)
     mode = v2.InterpolationMode(interpolation)
-    if crop_pct is None:
-        steps: list[torch.nn.Module] = [v2.Resize(size, mode)]
-    else:
+    if crop_pct is None:  # squeeze
+        resize = [v2.Resize(size, mode)]
+    else:  # resize the shorter side, cut out the middle
         shorter = round(max(size) / crop_pct)
-        steps = [v2.Resize(shorter, mode), v2.CenterCrop(size)]
-    steps += [v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
+        resize = [v2.Resize(shorter, mode), v2.CenterCrop(size)]
+    to_tensor = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
+    normalise = []
     if mean is not None and std is not None:
-        steps.append(v2.Normalize(mean, std))
-    return v2.Compose(steps)
+        normalise = [v2.Normalize(mean, std)]
+    return v2.Compose([*resize, *to_tensor, *normalise])
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
