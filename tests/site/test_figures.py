@@ -371,9 +371,10 @@ def test_the_readme_shows_the_figures_with_their_alt_texts_and_numbers() -> None
     )
 
 
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SHOWN = [
     (path, name)
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
+    for path in NOTEBOOKS
     for name in re.findall(r'show_drawing\(\\"(\w+)', path.read_text("utf-8"))
 ]
 
@@ -383,21 +384,40 @@ def in_squares(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("L").reduce(8)).astype(int)
 
 
-@pytest.mark.parametrize(
-    ("path", "name"), SHOWN, ids=[f"{path.stem[:3]}-{name}" for path, name in SHOWN]
-)
-def test_a_lesson_shows_the_drawing_as_it_is_now(path: Path, name: str) -> None:
-    call = f'show_drawing("{name}")'
+def assert_stored(path: Path, call: str, figure: Figure, name: str) -> str:
+    """Compares a figure with what the cell with this call has stored.
+
+    Returns:
+        The stored alt text.
+    """
     cells = nbformat.read(path, as_version=4).cells
     (cell,) = [c for c in cells if c.cell_type == "code" and call in c.source]
-    figure, alt = lesson_drawings.drawing(name)
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=150, bbox_inches="tight")
     plt.close(figure)
-    stored = {o.metadata[k]["alt"]: o.data[k] for o in cell.outputs for k in o.metadata}
-    assert alt in stored, f"{path.name}: run it again"
-    with Image.open(io.BytesIO(base64.b64decode(stored[alt]))) as old:
+    ((kind, seen),) = [pair for o in cell.outputs for pair in o.metadata.items()]
+    (stored,) = [o.data[kind] for o in cell.outputs if kind in o.metadata]
+    with Image.open(io.BytesIO(base64.b64decode(stored))) as old:
         new = Image.open(drawn)
         assert new.size == old.size, f"{path.name} shows an older {name}: run it again"
         difference = np.abs(in_squares(new) - in_squares(old)).max()
     assert difference < 16, f"{path.name} shows an older {name}: run it again"
+    return seen["alt"]
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), SHOWN, ids=[f"{path.stem[:3]}-{name}" for path, name in SHOWN]
+)
+def test_a_lesson_shows_the_drawing_as_it_is_now(path: Path, name: str) -> None:
+    figure, alt = lesson_drawings.drawing(name)
+    stored = assert_stored(path, f'show_drawing("{name}")', figure, name)
+    assert stored == alt, f"{path.name}: run it again"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_lesson_shows_the_model_as_it_is_now(path: Path) -> None:
+    text = path.read_text("utf-8")
+    (call,) = re.findall(r"show_model\((?:lit=\\\"[\w -]+\\\")?\)", text)
+    call = call.replace("\\", "")
+    lit = call.split('"')[1] if '"' in call else None
+    assert_stored(path, call, draw_model(lit), "model")

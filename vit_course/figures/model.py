@@ -233,7 +233,7 @@ def _draw_encoder(pen: Pen) -> None:
     pen.arrow(msa, (600, y), (618, y))
     for shift in (8, 4, 0):  # a pile again: the heads
         pen.box("attention", (460 + shift, 124 + shift, 126, 174), "attention", 0.08)
-    pen.word("attention", 523, 285, "softmax(qkᵀ / √d)")
+    pen.word("attention", 523, 287, r"softmax(qkᵀ / $\sqrt{D_h}$)")
     pen.box("attention", (522, 218, 52, 52), "attention", radius=1)
     shades = np.array([list(row) for row in _SHADES], dtype=float)[..., None] / 10
     pixels = pen.blend(pen.colours["attention"], shades)
