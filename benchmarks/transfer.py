@@ -1,8 +1,10 @@
 """What is pre-training worth? From scratch, frozen, fine-tuned, on one dataset.
 
-Runs on any folder or zip with train/CLASS/*.jpg and test/CLASS/*.jpg. The rates of
-both transfers were chosen by cross-validation on the training images; from scratch is
-lesson 11's recipe, for longer. The test images are used once, after the last epoch.
+Runs on any folder or zip with train/CLASS/*.jpg and test/CLASS/*.jpg. The learning rate
+of each method is chosen by cross-validation on the training images, from as many rates,
+and from more if the best is the smallest or the largest. The test images are used once,
+after the last epoch. Each run is a line of `transfer_runs.jsonl`: interrupted, it goes
+on where it was; when every run is there it trains nothing and prints the table.
 """
 
 import argparse
@@ -14,23 +16,30 @@ import time
 from pathlib import Path
 
 import torch
+from ablation import interval
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms import v2
 
 from going_modular.checkpoint import load_checkpoint
 from going_modular.data_setup import create_transform, load_folder
-from going_modular.engine import test_step, train
+from going_modular.engine import train
 from going_modular.optimization import create_optimizer, warmup_schedule
 from going_modular.transfer import extract_features, freeze, replace_head
 from going_modular.vit import ViT, create_vit
 from helper_functions import get_foodvision_mini, set_seeds
 
+ROOT = Path(__file__).resolve().parent.parent
+RUNS = ROOT / "benchmarks" / "transfer_runs.jsonl"
 BATCH = 32
-SCRATCH = {"epochs": 100, "lr": 5e-4, "weight_decay": 0.05}
-FROZEN = {"epochs": 60, "lr": 1e-3, "weight_decay": 1.0}
-FINE_TUNED = {"epochs": 20, "lr": 3e-5, "weight_decay": 0.05}
-METHODS = ("scratch", "frozen", "fine_tuned")
+FOLDS = 5
+# Epochs and weight decay are fixed; the rates are those to begin with, a factor of 3
+# apart.
+METHODS = {
+    "scratch": {"epochs": 100, "weight_decay": 0.05, "rates": [1.5e-4, 5e-4, 1.5e-3]},
+    "frozen": {"epochs": 60, "weight_decay": 1.0, "rates": [3e-4, 1e-3, 3e-3]},
+    "fine_tuned": {"epochs": 20, "weight_decay": 0.05, "rates": [1e-5, 3e-5, 1e-4]},
+}
 
 
 class Augmented(TensorDataset):
@@ -58,17 +67,18 @@ def decode(folder: Path, preprocessing: dict) -> tuple[TensorDataset, list[str]]
     return TensorDataset(torch.stack(images), torch.tensor(labels)), found.classes
 
 
-def fit(model: nn.Module, data, test, epochs, lr, weight_decay, smoothing=0.0) -> None:
+def fit(model: nn.Module, data: TensorDataset, method: str, lr: float) -> None:
     """Trains with AdamW, warm-up, cosine and clipping."""
+    epochs, decay = METHODS[method]["epochs"], METHODS[method]["weight_decay"]
     loader = DataLoader(data, BATCH, shuffle=True)
-    optimizer = create_optimizer(model, lr, weight_decay)
+    optimizer = create_optimizer(model, lr, decay)
     steps = epochs * len(loader)
     train(
         model,
         loader,
-        test,
+        None,
         optimizer,
-        nn.CrossEntropyLoss(label_smoothing=smoothing),
+        nn.CrossEntropyLoss(),
         epochs,
         scheduler=warmup_schedule(optimizer, steps // 10, steps),
         clip_norm=1.0,
@@ -76,65 +86,140 @@ def fit(model: nn.Module, data, test, epochs, lr, weight_decay, smoothing=0.0) -
     )
 
 
-def from_scratch(data: TensorDataset, test: DataLoader, classes: int, size: int) -> ViT:
+def from_scratch(data: TensorDataset, classes: int, size: int, lr: float) -> ViT:
     model = create_vit("vit_mini_8", img_size=size, num_classes=classes)
-    fit(model, Augmented(*data.tensors, crop=0.5), test, **SCRATCH)
+    fit(model, Augmented(*data.tensors, crop=0.5), "scratch", lr)
     return model
 
 
-def frozen(start: ViT, data: TensorDataset, classes: int) -> ViT:
+def frozen(start: ViT, data: TensorDataset, classes: int, lr: float) -> ViT:
     """A linear head on features of the images and of their horizontal flips."""
     model = copy.deepcopy(start)
     replace_head(model, classes)
     images, labels = data.tensors
     both = TensorDataset(torch.cat([images, images.flip(3)]), labels.repeat(2))
-    features = extract_features(model, DataLoader(both, 256))
-    fit(model.head, features, DataLoader(features, 256), **FROZEN)
+    fit(model.head, extract_features(model, DataLoader(both, 256)), "frozen", lr)
     freeze(model)
     return model
 
 
-def fine_tuned(head: ViT, data: TensorDataset, test: DataLoader) -> ViT:
+def fine_tuned(head: ViT, data: TensorDataset, lr: float) -> ViT:
     """All weights, beginning with the head that the frozen features trained."""
     model = copy.deepcopy(head)
     model.requires_grad_(True)
-    fit(model, Augmented(*data.tensors, crop=0.5), test, **FINE_TUNED)
+    fit(model, Augmented(*data.tensors, crop=0.5), "fine_tuned", lr)
     return model
 
 
-def run(
-    seed: int, start: ViT, data: dict[str, TensorDataset], classes: int
-) -> dict[str, tuple[float, float]]:
-    """Returns test accuracy and seconds of each method.
+def correct(model: nn.Module, data: TensorDataset) -> str:
+    """One digit an image: 1 where the prediction is the label."""
+    model.eval()
+    images, labels = data.tensors
+    with torch.inference_mode():
+        predicted = torch.cat([model(x).argmax(dim=1) for x in images.split(256)])
+    return "".join(map(str, (predicted == labels).int().tolist()))
 
-    `data` has the training images twice, "whole" to be cropped at random and "plain"
-    with the checkpoint's own transform, and the "test" images with the latter.
+
+def accuracy(run: dict) -> float:
+    """Percent of the images of a stored run that got their label."""
+    return 100 * run["correct"].count("1") / len(run["correct"])
+
+
+def folds(labels: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Indices to train and to measure with; each class spread evenly over the folds."""
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    order = order[labels[order].argsort(stable=True)]  # class by class
+    fold = torch.arange(len(labels)) % FOLDS
+    return [(order[fold != k], order[fold == k]) for k in range(FOLDS)]
+
+
+def part(data: TensorDataset, indices: torch.Tensor) -> TensorDataset:
+    return TensorDataset(*(tensor[indices] for tensor in data.tensors))
+
+
+class Experiment:
+    """Runs what no line of the file holds yet.
+
+    Args:
+        start: pre-trained model.
+        whole: training images, to be cropped at random.
+        plain: the same with the checkpoint's own transform.
+        test: test images, with the latter.
+        path: file with a line a run.
     """
-    results, loader = {}, DataLoader(data["test"], 256)
-    size = start.preprocessing["img_size"]
-    one = DataLoader(TensorDataset(*data["plain"][:1]), 1)  # not looked at
-    head = None
-    for method in METHODS:
+
+    def __init__(self, start, whole, plain, test, classes: int, path: Path) -> None:
+        self.start, self.whole, self.plain, self.test = start, whole, plain, test
+        self.classes, self.path = classes, path
+        lines = path.read_text().splitlines() if path.is_file() else []
+        self.runs = [json.loads(line) for line in lines]
+        self.heads: dict = {}  # fine-tuning begins with a head trained before
+
+    def model(self, method: str, lr: float, train_on, seed: int, head_lr) -> ViT:
+        whole, plain = part(self.whole, train_on), part(self.plain, train_on)
+        if method == "fine_tuned":
+            key = (seed, head_lr, len(plain))
+            if key not in self.heads:
+                self.heads[key] = self.model("frozen", head_lr, train_on, seed, None)
         set_seeds(seed)
-        began = time.perf_counter()
         if method == "scratch":
-            model = from_scratch(data["whole"], one, classes, size)
-        elif method == "frozen":
-            model = head = frozen(start, data["plain"], classes)
-        else:
-            model = fine_tuned(head, data["whole"], one)
-        seconds = time.perf_counter() - began
-        _, accuracy = test_step(model, loader, nn.CrossEntropyLoss(), "cpu")
-        results[method] = (accuracy, seconds)
-        print(f"seed {seed} {method:11} {accuracy:.1%}  {seconds:.0f} s", flush=True)
-    return results
+            size = self.start.preprocessing["img_size"]
+            return from_scratch(whole, self.classes, size, lr)
+        if method == "frozen":
+            return frozen(self.start, plain, self.classes, lr)
+        return fine_tuned(self.heads[key], whole, lr)
+
+    def once(self, split, method, lr, seed, train_on, measured, head_lr) -> dict:
+        """A stored run, or a new one, with "correct" and "seconds"."""
+        entry = {"split": split, "method": method, "lr": lr, "seed": seed}
+        for run in self.runs:
+            if all(run[key] == value for key, value in entry.items()):
+                return run
+        start = time.perf_counter()
+        model = self.model(method, lr, train_on, seed, head_lr)
+        entry["seconds"] = round(time.perf_counter() - start, 1)
+        entry["correct"] = correct(model, measured)
+        with self.path.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+        self.runs.append(entry)
+        print(f"{split} {method:11} {lr:g} seed {seed}", end=" ")
+        print(f"{accuracy(entry):.1f} % {entry['seconds']:.0f} s", flush=True)
+        return entry
+
+    def cross_validate(self, method: str, lr: float, head_lr: float | None) -> float:
+        """Mean accuracy over the folds; the seed of each is its number."""
+        found = []
+        for k, (train_on, held_out) in enumerate(folds(self.plain.tensors[1])):
+            measured = part(self.plain, held_out)
+            args = ("fold", method, lr, 100 + k, train_on, measured, head_lr)
+            found.append(accuracy(self.once(*args)))
+        return statistics.mean(found)
+
+    def choose_rate(self, method: str, head_lr: float | None) -> dict[float, float]:
+        """Accuracy of each rate, until the best has a neighbour on either side."""
+        found = {
+            lr: self.cross_validate(method, lr, head_lr)
+            for lr in METHODS[method]["rates"]
+        }
+        while True:
+            rates = sorted(found)
+            best = max(rates, key=found.__getitem__)
+            if rates[0] < best < rates[-1] or len(rates) > 6:
+                return dict(sorted(found.items()))
+            lr = float(f"{best / 3 if best == rates[0] else best * 3:.2g}")
+            found[lr] = self.cross_validate(method, lr, head_lr)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", help="folder or zip (default: FoodVision Mini)")
-    parser.add_argument("--seeds", type=int, default=5, help="default: 5")
-    parser.add_argument("--json", type=Path, help="file for the results")
+    parser.add_argument(
+        "--seeds", type=int, default=5, help="number of seeds, 2 or more (default: 5)"
+    )
+    parser.add_argument("--json", type=Path, help="file for the table")
+    parser.add_argument(
+        "--runs", type=Path, default=RUNS, help=f"a line a run (default: {RUNS.name})"
+    )
     parser.add_argument("--checkpoint", help="default: the course's checkpoint")
     args = parser.parse_args()
     if args.data:
@@ -147,16 +232,44 @@ def main() -> None:
     test, _ = decode(folder / "test", own)
     baseline = test.tensors[1].bincount().max().item() / len(test)
     print(f"{len(plain)} training, {len(test)} test images, baseline {baseline:.1%}")
-    data = {"whole": whole, "plain": plain, "test": test}
-    runs = [run(seed, start, data, len(classes)) for seed in range(args.seeds)]
-    stored = {"train_pictures": len(plain), "test_pictures": len(test)}
-    stored |= {"baseline": baseline, "seeds": list(range(args.seeds))}
+    experiment = Experiment(start, whole, plain, test, len(classes), args.runs)
+    stored = {"train_images": len(plain), "test_images": len(test)}
+    stored |= {"baseline": baseline, "seeds": list(range(args.seeds)), "methods": {}}
+    everything, head_lr = torch.arange(len(plain)), None
     for method in METHODS:
-        accuracies = [r[method][0] for r in runs]
-        stored[method] = accuracies
-        stored[f"{method}_seconds"] = [round(r[method][1], 1) for r in runs]
-        spread = statistics.stdev(accuracies) if len(runs) > 1 else 0.0
-        print(f"{method:11} {statistics.mean(accuracies):.1%} ± {spread:.1%} (sd)")
+        rates = experiment.choose_rate(method, head_lr)
+        lr = max(rates, key=rates.__getitem__)
+        if method == "frozen":
+            head_lr = lr
+        runs = [
+            experiment.once("test", method, lr, seed, everything, test, head_lr)
+            for seed in range(args.seeds)
+        ]
+        values = [accuracy(run) for run in runs]
+        low, high = interval(values)
+        stored["methods"][method] = {
+            "lr": lr,
+            "cross_validation": {f"{r:g}": round(a, 2) for r, a in rates.items()},
+            "mean": round(statistics.mean(values), 2),
+            "interval": [round(low, 2), round(high, 2)],
+            "accuracies": [round(v, 2) for v in values],
+            "seconds": [run["seconds"] for run in runs],
+        }
+        print(f"{method:11} {lr:g} {statistics.mean(values):.1f} %", end=" ")
+        print(f"({low:.1f} … {high:.1f}) over {args.seeds} seeds")
+    for name, before in (("frozen", "scratch"), ("fine_tuned", "frozen")):
+        base = stored["methods"][before]["accuracies"]
+        values = stored["methods"][name]["accuracies"]
+        gains = [v - b for v, b in zip(values, base, strict=True)]  # seed by seed
+        low, high = interval(gains)
+        row = {"mean": statistics.mean(gains), "interval": [low, high]}
+        stored["methods"][name][f"over_{before}"] = {
+            key: [round(v, 2) for v in value]
+            if isinstance(value, list)
+            else round(value, 2)
+            for key, value in row.items()
+        }
+        print(f"{name} - {before}: {row['mean']:+.1f} ({low:+.1f} … {high:+.1f})")
     if args.json:
         args.json.write_text(json.dumps(stored, indent=1) + "\n")
 
