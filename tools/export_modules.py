@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def parts(notebook: Path) -> list[Path]:
-    """Returns the notebooks of a lesson: 05_… and, where it goes on, 05b_…"""
+    """Returns the notebooks of a lesson: 05_… and, where it goes on, 05b_…, 05c_…"""
     number = re.split("[a-z_]", notebook.name)[0]
     return sorted(notebook.parent.glob(f"{number}[_a-z]*.ipynb"))
 

@@ -21,7 +21,7 @@ EXPORT_NOTHING = {
     "A1_rendered_foods",
 }
 # Lessons that add to the module of their first part, where its imports stand.
-GO_ON = {"05b_other_positions"}
+GO_ON = {"05b_larger_images", "05c_sinusoidal_positions"}
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"][
     "Repository"
 ]

@@ -39,7 +39,11 @@ MISTAKES = {
         "lessons/test_position_embedding.py",
         [("a sign", "return tokens + self.weight", "return tokens - self.weight")],
     ),
-    "05b_other_positions": (
+    "05b_larger_images": (
+        "lessons/test_position_embedding.py",
+        [("rows and columns swapped", "-1, *old_grid)", "-1, *old_grid[::-1])")],
+    ),
+    "05c_sinusoidal_positions": (
         "lessons/test_position_embedding.py",
         [("columns before rows", "[of_rows, of_columns]", "[of_columns, of_rows]")],
     ),
@@ -516,4 +520,4 @@ def test_a_mistake_fails_a_value_test(
 
 def test_every_mistake_has_its_own_name():
     names = [case.id for case in CASES]
-    assert len(set(names)) == len(names) == 107
+    assert len(set(names)) == len(names) == 108

@@ -1,4 +1,4 @@
-"""Lessons 05, 05b: positions against formula and timm; Equation 1 written out."""
+"""Lessons 05 to 05c: positions against formula and timm; Equation 1 written out."""
 
 import copy
 import math
