@@ -65,8 +65,6 @@ CHANGES = {
     "positions: sines, 2-D": {"model": {"position": "sinusoidal_2d"}},
     "mean instead of class token": {"model": {"pool": "mean"}},
     "post-norm": {"post_norm": True},
-    "DropPath 0.1": {"model": {"drop_path": 0.1}},
-    "no dropout": {"model": {"mlp_dropout": 0.0, "embedding_dropout": 0.0}},
     "patches of 16 pixels": {"model": {"patch_size": 16}},
 }
 # Appendix D.3: pooling by mean needs another rate. All other rows have the recipe's.
