@@ -166,34 +166,45 @@ def show_images(
     show(fig, alt=alt or f"{len(images)} images: {', '.join(titles) or 'untitled'}")
 
 
-def plot_loss_curves(results: dict[str, list[float]]) -> None:
-    """Plots loss and accuracy against the epoch, training beside test.
+def plot_loss_curves(
+    results: dict[str, list[float]], num_classes: int | None = None
+) -> None:
+    """Plots loss and accuracy against the epoch: training, validation, test.
 
     Args:
-        results: lists of one length under the keys `train_loss`, `train_acc`,
-            `test_loss` and `test_acc`, as `engine.train` returns them.
+        results: lists of one length, as `engine.train` returns them: `train_loss` and
+            `train_acc`, and where there are any the same with `val_` and `test_`.
+        num_classes: K, for a line at ln K, the loss of equal probabilities.
 
     Raises:
         ValueError: a missing key, or lists of different lengths.
     """
-    keys = ("train_loss", "test_loss", "train_acc", "test_acc")
+    names = {"train": "training", "val": "validation", "test": "test"}
+    there = {"train", *(key.partition("_")[0] for key in results)}
+    kinds = {kind: name for kind, name in names.items() if kind in there}
+    keys = [f"{kind}_{what}" for kind in kinds for what in ("loss", "acc")]
     missing = [key for key in keys if key not in results]
     if missing:
-        raise ValueError(f"results lack {missing}; expected the keys {list(keys)}")
+        raise ValueError(f"results lack {missing}; expected the keys {keys}")
     lengths = {key: len(results[key]) for key in keys}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"results must be lists of one length, got {lengths}")
     epochs = range(1, lengths["train_loss"] + 1)
     fig, axes = plt.subplots(1, 2, figsize=(9, 3.2))
+    if num_classes:
+        axes[0].axhline(np.log(num_classes), color="k", linestyle=":", label="ln K")
+    colours = {"train": "#6E6E6E", "val": "#0072B2", "test": "#D55E00"}
     for axis, what, label in zip(
         axes, ("loss", "acc"), ("loss", "accuracy"), strict=True
     ):
-        axis.plot(epochs, results[f"train_{what}"], color="#6E6E6E", label="training")
-        axis.plot(epochs, results[f"test_{what}"], color="#0072B2", label="test")
+        for kind, name in kinds.items():
+            values = results[f"{kind}_{what}"]
+            axis.plot(epochs, values, color=colours[kind], label=name)
         axis.set(xlabel="epoch", ylabel=label)
         axis.legend()
     fig.tight_layout()
-    show(fig, alt="Loss and accuracy against the epoch, on training and test images.")
+    alt = f"Loss and accuracy against the epoch, on {' and '.join(kinds.values())} "
+    show(fig, alt=f"{alt}images.")
 
 
 def plot_confusion_matrix(

@@ -105,10 +105,9 @@ def run(model, lr, train_set, test_set, steps, seed) -> float:
     loader = DataLoader(train_set, BATCH, sampler=sampler)
     optimizer = create_optimizer(model, lr)
     scheduler = warmup_schedule(optimizer, steps // 10, steps)
-    one = DataLoader(TensorDataset(*(t[:1] for t in test_set.tensors)))  # not used
     options = {"scheduler": scheduler, "clip_norm": 1.0, "verbose": False}
     loss_fn = nn.CrossEntropyLoss()
-    train(model, loader, one, optimizer, loss_fn, 1, **options)
+    train(model, loader, None, optimizer, loss_fn, 1, **options)
     return test_step(model, DataLoader(test_set, 200), loss_fn, "cpu")[1]
 
 

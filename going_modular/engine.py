@@ -160,15 +160,15 @@ test_step.__test__ = False  # pytest would take it for a test
 def train(
     model: nn.Module,
     train_dataloader: DataLoader,
-    test_dataloader: DataLoader,
-    optimizer: torch.optim.Optimizer,
-    loss_fn: Callable,
-    epochs: int,
+    val_dataloader: DataLoader | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    loss_fn: Callable = nn.functional.cross_entropy,
+    epochs: int = 1,
     device: torch.device | str = "cpu",
     *,
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
     amp_dtype: torch.dtype | None = None,
-    val_dataloader: DataLoader | None = None,
+    test_dataloader: DataLoader | None = None,
     checkpoint: str | Path | Run | None = None,
     resume: bool = False,
     callback: Callable[[int, dict, nn.Module], None] | None = None,
@@ -178,14 +178,18 @@ def train(
 ) -> dict[str, list[float]]:
     """Trains for some epochs and measures after each; accuracies are over images.
 
-    Choose by the validation images; the test images only measure.
+    Test images are not part of training: measure them once, afterwards, by `test_step`.
 
     Args:
+        val_dataloader: measured after each epoch; at the end the model has the weights
+            of its best epoch there (of equal accuracies the last). Without it, those of
+            the last epoch.
+        optimizer: never left out; it has a default for older calls, whose third
+            argument is `test_dataloader=`.
+        loss_fn: from logits and labels to the mean over the batch.
         epochs: in all, also when a run is resumed.
         scheduler, amp_dtype, meter: of `train_step`.
-        val_dataloader: measured after each epoch; at the end the model has the weights
-            of its best epoch there (of equal ones the last). Without it, those of the
-            last epoch.
+        test_dataloader: in older notebooks: measured after each epoch, chooses nothing.
         checkpoint: file that is written after each epoch, or a `Run` (lesson 14); None
             writes nothing.
         resume: continue from that file, if it is there, to the same history and weights
@@ -195,13 +199,15 @@ def train(
         step_options: the other options of `train_step`, such as `clip_norm`.
 
     Returns:
-        The history: lists with one value per epoch, `train_loss`, `train_acc`,
-        `test_loss`, `test_acc`; with validation images also `val_loss`, `val_acc`.
+        The history: lists with one value per epoch, `train_loss` and `train_acc`; with
+        validation images also `val_loss` and `val_acc`.
 
     Raises:
-        ValueError: fewer than one epoch, or a checkpoint of something else; and the
-            errors of `train_step`.
+        ValueError: no optimizer, fewer than one epoch, or a checkpoint of something
+            else; and the errors of `train_step`.
     """
+    if optimizer is None:
+        raise ValueError("optimizer is missing; make one with create_optimizer(model)")
     if epochs < 1:
         raise ValueError(f"epochs must be at least 1, got {epochs}")
     model.to(device)

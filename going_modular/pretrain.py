@@ -264,11 +264,12 @@ def main(arguments: list[str] | None = None) -> Path:
     results = train(
         model,
         loader,
-        val_loader,
+        None,  # no epoch is chosen: the weights of the last one stay
         optimizer,
         nn.CrossEntropyLoss(label_smoothing=args.label_smoothing),
         epochs,
         args.device,
+        test_dataloader=val_loader,  # measured after each epoch
         scheduler=scheduler,
         clip_norm=1.0,
         amp_dtype=torch.bfloat16 if args.amp == "bf16" else None,

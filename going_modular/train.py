@@ -20,7 +20,7 @@ from torch import nn
 
 from going_modular.checkpoint import save_checkpoint
 from going_modular.data_setup import load_folder
-from going_modular.engine import train
+from going_modular.engine import test_step, train
 from going_modular.optimization import create_optimizer, warmup_schedule
 from going_modular.run_state import atomic_write
 from going_modular.training.distributed import (
@@ -114,36 +114,41 @@ def run(options: TrainOptions, device: torch.device) -> None:
     steps = options.epochs * math.ceil(len(train_loader) / options.accumulate)
     scheduler = warmup_schedule(optimizer, int(options.warmup * steps), steps)
     saved = DistributedRun(file, model, optimizer, scheduler, train_loader)
+    loss_fn = allow_empty(nn.CrossEntropyLoss())
+    amp_dtype = torch.bfloat16 if options.amp == "bf16" else None
+    meter = saved.progress.meter
     with StopRequest(saved.progress):
         try:
             results = train(
                 model,
                 train_loader,
-                test_loader,
+                val_loader,
                 optimizer,
-                allow_empty(nn.CrossEntropyLoss()),
+                loss_fn,
                 options.epochs,
                 device,
                 scheduler=scheduler,
-                amp_dtype=torch.bfloat16 if options.amp == "bf16" else None,
-                val_dataloader=val_loader,
                 checkpoint=saved,
                 resume=True,
                 callback=log_epochs(options, images[0]) if rank == 0 else None,
                 verbose=rank == 0 and sys.stderr.isatty(),
-                meter=saved.progress.meter,
                 grouping=saved.progress.grouping,
                 clip_norm=options.clip,
                 accumulate=options.accumulate,
+                amp_dtype=amp_dtype,
+                meter=meter,
             )
         except Interrupted:
             saved.save()
             print(f"stopped; the same with --resume continues {options.output}")
             raise
+    # Once, with the weights of the best epoch; each process has its shard of images.
+    _, accuracy = test_step(
+        model, test_loader, loss_fn, device, amp_dtype=amp_dtype, meter=meter
+    )
     state = saved.parts["model"].state_dict()  # of all processes
     if rank == 0:
         best = max(zip(results["val_acc"], range(options.epochs), strict=True))[1]
-        accuracy = results["test_acc"][best]
         plain = create_vit(**config)
         plain.load_state_dict(state)
         facts = {"test_accuracy": accuracy, "test_pictures": images[2]}

@@ -154,6 +154,18 @@ def test_the_usual_arguments_by_name():
     assert sum(p.numel() for p in vit.parameters()) == 86_567_656
 
 
+def test_training_with_the_test_loader_in_third_place():
+    """Then it validates: the history has `val_loss` and `val_acc` instead."""
+    torch.manual_seed(0)
+    images = torch.utils.data.TensorDataset(torch.randn(8, 4), torch.arange(8) % 3)
+    model, loader = nn.Linear(4, 3), torch.utils.data.DataLoader(images, 4)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    args = (model, loader, loader, optimizer, nn.CrossEntropyLoss(), 2, "cpu")
+    results = engine.train(*args)
+    assert list(results) == ["train_loss", "train_acc", "val_loss", "val_acc"]
+    plot_loss_curves(results)
+
+
 def test_loss_curves_of_a_results_dictionary():
     results = {
         "train_loss": [1.1, 0.9],

@@ -19,6 +19,7 @@ RESULTS = {
     "test_loss": [1.1, 1.0, 0.95],
     "test_acc": [0.35, 0.45, 0.5],
 }
+EVERYTHING = RESULTS | {"val_loss": [1.1, 1.05, 1.0], "val_acc": [0.4, 0.3, 0.45]}
 
 
 @pytest.fixture(autouse=True)
@@ -106,8 +107,14 @@ def test_other_tensors_fail(ours, theirs, tolerance, message, capsys):
 # plot_loss_curves
 
 
-def test_loss_curves_show_all_numbers():
-    hf.plot_loss_curves(RESULTS)
+LABELS = {"train": "training", "val": "validation", "test": "test"}
+
+
+@pytest.mark.parametrize("kinds", [["train", "test"], ["train", "val"], LABELS])
+def test_loss_curves_show_all_numbers(kinds):
+    wanted = {f"{kind}_{what}" for kind in kinds for what in ("loss", "acc")}
+    results = {key: values for key, values in EVERYTHING.items() if key in wanted}
+    hf.plot_loss_curves(results)
     losses, accuracies = plt.gcf().axes
     for axis, what, label in (
         (losses, "loss", "loss"),
@@ -115,10 +122,21 @@ def test_loss_curves_show_all_numbers():
     ):
         assert (axis.get_xlabel(), axis.get_ylabel()) == ("epoch", label)
         lines = {line.get_label(): line for line in axis.get_lines()}
-        assert set(lines) == {"training", "test"}
-        assert list(lines["training"].get_ydata()) == RESULTS[f"train_{what}"]
-        assert list(lines["test"].get_ydata()) == RESULTS[f"test_{what}"]
-        assert list(lines["test"].get_xdata()) == [1, 2, 3]
+        assert set(lines) == {LABELS[kind] for kind in kinds}
+        for kind in kinds:
+            line = lines[LABELS[kind]]
+            assert list(line.get_ydata()) == results[f"{kind}_{what}"]
+            assert list(line.get_xdata()) == [1, 2, 3]
+
+
+def test_loss_curves_of_training_alone_with_a_line_at_ln_k():
+    results = {key: RESULTS[key] for key in ("train_loss", "train_acc")}
+    hf.plot_loss_curves(results, num_classes=3)
+    losses, accuracies = plt.gcf().axes
+    lines = {line.get_label(): line for line in losses.get_lines()}
+    assert set(lines) == {"training", "ln K"}
+    assert list(lines["ln K"].get_ydata()) == pytest.approx([1.0986] * 2, abs=1e-4)
+    assert len(accuracies.get_lines()) == 1
 
 
 @pytest.mark.parametrize("key", RESULTS)

@@ -203,13 +203,13 @@ class Watching(nn.Module):
 
 def test_modes_and_gradients():
     train_loader = loader(*pictures(8))
-    test_loader = loader(*pictures(3, seed=1))
+    val_loader = loader(*pictures(3, seed=1))
     model = Watching().eval()
     engine.train(
-        model, train_loader, test_loader, sgd(model), cross_entropy, 2, verbose=False
+        model, train_loader, val_loader, sgd(model), cross_entropy, 2, verbose=False
     )
-    training, testing = (True, torch.float64, True), (False, torch.float64, False)
-    assert model.seen == [training, training, testing] * 2
+    training, measuring = (True, torch.float64, True), (False, torch.float64, False)
+    assert model.seen == [training, training, measuring] * 2
 
 
 def test_dropout_acts_in_training_alone():
@@ -255,10 +255,9 @@ def test_train_hands_the_data_type_to_both_steps():
         cross_entropy,
         1,
         amp_dtype=torch.bfloat16,
-        val_dataloader=data,
         verbose=False,
     )
-    assert [seen[1] for seen in model.seen] == [torch.bfloat16] * 3
+    assert [seen[1] for seen in model.seen] == [torch.bfloat16] * 2
 
 
 def test_mixup_with_its_soft_labels():
@@ -321,8 +320,8 @@ def test_an_infinite_loss_is_named():
 
 
 def train(model, data, epochs=1, **options):
-    """Trains a model that is of no further interest, testing on the same images."""
-    arguments = {"test_dataloader": data, "optimizer": sgd(model), "epochs": epochs}
+    """Trains a model that is of no further interest, validated on the same images."""
+    arguments = {"val_dataloader": data, "optimizer": sgd(model), "epochs": epochs}
     arguments |= {"loss_fn": cross_entropy, "verbose": False}
     return engine.train(model, data, **arguments | options)
 
@@ -331,12 +330,20 @@ def train(model, data, epochs=1, **options):
     "call, message",
     [
         (
-            lambda data, none: train(linear(), none, test_dataloader=data),
+            lambda data, none: train(linear(), none, val_dataloader=data),
+            "dataloader holds no",
+        ),
+        (
+            lambda data, none: train(linear(), data, val_dataloader=none),
             "dataloader holds no",
         ),
         (
             lambda data, none: train(linear(), data, test_dataloader=none),
             "dataloader holds no",
+        ),
+        (
+            lambda data, none: engine.train(linear(), data, data, epochs=1),
+            "optimizer is missing",
         ),
         (lambda data, none: train(linear(), data, accumulate=0), "least 1, got 0"),
         (lambda data, none: train(linear(), data, accumulate=-2), "least 1, got -2"),
@@ -364,8 +371,7 @@ def test_an_unknown_option_is_refused():
 
 def test_train_is_its_steps_in_a_row():
     """Also: options reach the steps, and the schedule goes on from epoch to epoch."""
-    data, test = loader(*pictures(18)), loader(*pictures(5, seed=1))
-    val = loader(*pictures(7, seed=2))
+    data, val = loader(*pictures(18)), loader(*pictures(7, seed=2))
     options = {"clip_norm": 0.5, "accumulate": 2}
     model = vit()
     by_hand = copy.deepcopy(model)
@@ -382,21 +388,19 @@ def test_train_is_its_steps_in_a_row():
             scheduler=scheduler,
             **options,
         )
-        numbers += engine.test_step(by_hand, test, cross_entropy, "cpu")
         numbers += engine.test_step(by_hand, val, cross_entropy, "cpu")
-        names = ("train_loss", "train_acc", "test_loss", "test_acc")
-        for name, number in zip((*names, "val_loss", "val_acc"), numbers, strict=True):
+        names = ("train_loss", "train_acc", "val_loss", "val_acc")
+        for name, number in zip(names, numbers, strict=True):
             expected.setdefault(name, []).append(number)
     optimizer = sgd(model, lr=0.3)
     found = engine.train(
         model,
         data,
-        test,
+        val,
         optimizer,
         cross_entropy,
         3,
         scheduler=warmup_schedule(optimizer, 2, 9),
-        val_dataloader=val,
         verbose=False,
         **options,
     )
@@ -404,8 +408,20 @@ def test_train_is_its_steps_in_a_row():
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-12)
 
 
+def test_without_a_loss_it_is_cross_entropy():
+    data = loader(*pictures(8))
+    found = []
+    for options in ({"loss_fn": cross_entropy}, {}):
+        model = linear()
+        options |= {"optimizer": sgd(model), "epochs": 2, "verbose": False}
+        found.append(engine.train(model, data, **options))
+    assert found[0] == found[1]
+    assert list(found[0]) == ["train_loss", "train_acc"]
+
+
 @pytest.mark.parametrize("by_name", [True, False])
 def test_called_as_in_older_notebooks(by_name):
+    """By name test images are measured; in third place they validate."""
     data, test = loader(*pictures(8)), loader(*pictures(3, seed=1))
     model = linear()
     arguments = {
@@ -421,11 +437,16 @@ def test_called_as_in_older_notebooks(by_name):
         results = engine.train(**arguments)
     else:
         results = engine.train(*arguments.values())
-    assert list(results) == ["train_loss", "train_acc", "test_loss", "test_acc"]
+    kind = "test" if by_name else "val"
+    names = ["train_loss", "train_acc", f"{kind}_loss", f"{kind}_acc"]
+    assert list(results) == names
     for values in results.values():
         assert len(values) == 3 and all(type(value) is float for value in values)
-    expected = steps_by_hand(linear(), list(data) * 3, [0.1] * 6, None)
-    assert_weights(model, expected)
+    accuracies = results[f"{kind}_acc"]
+    best = max(range(3), key=lambda epoch: (accuracies[epoch], epoch)) + 1
+    epochs = 3 if by_name else best
+    steps = list(data) * epochs, [0.1] * 2 * epochs
+    assert_weights(model, steps_by_hand(linear(), *steps, None))
 
 
 class Climbing(nn.Module):
@@ -451,11 +472,11 @@ def climb(epochs, right_at, **options):
     results = engine.train(
         model,
         those([0.0]),
-        those(right_at["test"]),
+        those(right_at["val"]) if "val" in right_at else None,
         sgd(model, lr=1.0),
         lambda logits, labels: -logits[:, 2].mean(),  # its gradient is always -1
         epochs,
-        val_dataloader=those(right_at["val"]) if "val" in right_at else None,
+        test_dataloader=those(right_at["test"]),
         callback=lambda epoch, results, model: noted.append(model.weight.item()),
         verbose=False,
         **options,
@@ -495,7 +516,7 @@ def test_the_callback_sees_every_epoch():
 
 def test_one_line_an_epoch(capsys):
     data = loader(*pictures(4))
-    results = train(linear(), data, epochs=2, val_dataloader=data, verbose=True)
+    results = train(linear(), data, epochs=2, test_dataloader=data, verbose=True)
     expected = [
         f"Epoch: {i + 1} | train_loss: {results['train_loss'][i]:.4f}"
         f" | train_acc: {results['train_acc'][i]:.4f}"
@@ -544,7 +565,8 @@ class UnknownLength(torch.utils.data.IterableDataset):
 
 def test_validation_without_a_known_length():
     unknown = DataLoader(UnknownLength(), 4)
-    results = train(linear(), loader(*pictures(6)), val_dataloader=unknown)
+    known = loader(*pictures(6))
+    results = train(linear(), known, val_dataloader=unknown, test_dataloader=known)
     assert results["val_loss"] == results["test_loss"]
 
 

@@ -583,7 +583,8 @@ def test_options_reach_the_run(food, tmp_path, monkeypatch):
 
     def watch(model, loader, val, optimizer, loss_fn, epochs, device, **options):
         seen.update(options, loss=loss_fn, optimizer=optimizer, epochs=epochs)
-        seen["pictures"] = len(loader.dataset) + len(val.dataset)
+        unseen = options["test_dataloader"].dataset
+        seen["pictures"] = len(loader.dataset) + len(unseen)
         return train(model, loader, val, optimizer, loss_fn, epochs, device, **options)
 
     monkeypatch.setattr("going_modular.pretrain.train", watch)

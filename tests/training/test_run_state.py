@@ -80,12 +80,11 @@ class Run:
         self.results = engine.train(
             self.model,
             self.loader,
-            self.val_loader,
+            self.val_loader if validate else None,
             self.optimizer,
             nn.CrossEntropyLoss(),
             EPOCHS,
             scheduler=self.schedule,
-            val_dataloader=self.val_loader if validate else None,
             checkpoint=path,
             resume=resume,
             verbose=False,

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from going_modular.engine import train
+from going_modular.engine import test_step, train
 from going_modular.optimization import create_optimizer, warmup_schedule
 from going_modular.training.distributed import (
     allow_empty,
@@ -36,7 +36,7 @@ def main(path, images, accumulate, dropout, kind, stop_at, resume) -> None:
         data = TensorDataset(pictures, labels)
         order = torch.Generator().manual_seed(2)
         loader = shard_dataloader(DataLoader(data, 8, shuffle=True, generator=order))
-        tests = shard_dataloader(DataLoader(data, 5))
+        vals = shard_dataloader(DataLoader(data, 5))
         model = wrap_model(model, device, fsdp=kind == "fsdp")
         torch.manual_seed(rank)
         optimizer = create_optimizer(model, lr=1e-3, eps=1e-6)
@@ -49,26 +49,29 @@ def main(path, images, accumulate, dropout, kind, stop_at, resume) -> None:
             return batch
 
         results = None
+        loss_fn = allow_empty(nn.CrossEntropyLoss())
         try:
             results = train(
                 model,
                 loader,
-                tests,
+                vals,
                 optimizer,
-                allow_empty(nn.CrossEntropyLoss()),
+                loss_fn,
                 4,
                 device,
                 scheduler=scheduler,
                 clip_norm=0.5,
                 accumulate=accumulate,
                 batch_transform=ask,
-                val_dataloader=tests,
                 checkpoint=run,
                 resume=resume,
                 verbose=False,
                 meter=run.progress.meter,
                 grouping=run.progress.grouping,
             )
+            meter = run.progress.meter
+            found = test_step(model, vals, loss_fn, device, meter=meter)
+            results["best"] = list(found)
         except Interrupted:
             run.save()
             print("stopped")
