@@ -18,6 +18,7 @@ EXPORT_NOTHING = {
     "06b_masks_and_mixing",
     "07b_norms_heads_memory",
     "09b_depth_and_cost",
+    "10b_shapes_memory_masks",
     "A1_rendered_foods",
 }
 # Lessons that add to the module of their first part, where its imports stand.
