@@ -25,6 +25,24 @@ def _check_arguments(grid: Grid, dim: int, kind: str, num_prefix_tokens: int) ->
         raise ValueError(f"kind must be one of {POSITION_KINDS}, got {kind!r}")
 
 
+def _check_tokens(tokens: torch.Tensor, grid: Grid, shape: tuple[int, int]) -> None:
+    """Raises ValueError for tokens that do not fit the grid."""
+    if tokens.ndim != 3 or tokens.shape[1:] != shape:
+        raise ValueError(
+            f"a grid of {grid} needs tokens (batch, *{shape}), got "
+            f"{tuple(tokens.shape)}; see interpolate_position_embedding"
+        )
+
+
+def _check_images(images: torch.Tensor, img_size: tuple[int, int]) -> None:
+    """Raises ValueError for images of another size."""
+    if images.shape[-2:] != img_size:
+        raise ValueError(
+            f"images must be of size {img_size}, got {tuple(images.shape)}; "
+            "resize them, or the positions with interpolate_position_embedding"
+        )
+
+
 class PositionEmbedding(nn.Module):
     """Adds to each token a vector for its position: E_pos in Equation 1.
 
@@ -63,18 +81,10 @@ class PositionEmbedding(nn.Module):
             self.register_buffer("weight", table, persistent=False)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        self._check(tokens)
+        _check_tokens(tokens, self.grid, self.token_shape)
         if self.kind == "none":
             return tokens
         return tokens + self.weight  # the idea, second line
-
-    def _check(self, tokens: torch.Tensor) -> None:
-        """Raises ValueError for tokens that do not fit the grid."""
-        if tokens.ndim != 3 or tokens.shape[1:] != self.token_shape:
-            raise ValueError(
-                f"a grid of {self.grid} needs tokens (batch, *{self.token_shape}), got "
-                f"{tuple(tokens.shape)}; see interpolate_position_embedding"
-            )
 
 
 class ViTEmbedding(nn.Module):
@@ -122,20 +132,12 @@ class ViTEmbedding(nn.Module):
         self.dropout = nn.Dropout(embedding_dropout)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        self._check(images)
+        _check_images(images, self.img_size)
         # The idea: Equation 1 from left to right, then dropout.
         patch_embeddings = self.patch_embedding(images)  # x_p E: (batch, N, D)
         tokens = self.class_token(patch_embeddings)  # [x_class; …]: (batch, N + 1, D)
         z_0 = self.position_embedding(tokens)  # … + E_pos: (batch, N + 1, D)
         return self.dropout(z_0)
-
-    def _check(self, images: torch.Tensor) -> None:
-        """Raises ValueError for images of another size."""
-        if images.shape[-2:] != self.img_size:
-            raise ValueError(
-                f"images must be of size {self.img_size}, got {tuple(images.shape)}; "
-                "resize them, or the positions with interpolate_position_embedding"
-            )
 
 
 def _check_grids(weight: torch.Tensor, old_grid: Grid, new_grid: Grid, n: int) -> None:
