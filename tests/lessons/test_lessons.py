@@ -16,6 +16,7 @@ LESSONS = [path for path in NOTEBOOKS if path.name[0].isdigit()]
 EXPORT_NOTHING = {
     "00_replicating_a_paper",
     "06b_masks_and_mixing",
+    "07_multihead_self_attention",
     "07b_norms_heads_memory",
     "09b_depth_and_cost",
     "10b_shapes_memory_masks",
@@ -46,13 +47,14 @@ def notebook(request):
 
 
 def test_all_lessons_of_the_table_are_there():
-    parts = {}  # by number: "" for its first part, then b, c, ...
+    parts = {}  # by number: "" for its first part; a goes on, b, c, ... can wait
     for path in LESSONS:
         number, letter = re.match(r"(\d\d)([a-z]?)_", path.name).groups()
         parts.setdefault(number, []).append(letter)
     assert list(parts) == [f"{i:02}" for i in range(len(parts))]
     for letters in parts.values():
-        assert letters == ["", *"bcdef"][: len(letters)]
+        others = "abcdef" if "a" in letters else "bcdef"
+        assert letters == ["", *others][: len(letters)]
 
 
 def test_stored_as_one_run_from_top_to_bottom(notebook):

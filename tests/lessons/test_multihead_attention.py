@@ -1,6 +1,9 @@
 """Lesson 07: LayerNorm by hand; heads against a loop and nn.MultiheadAttention."""
 
 import contextlib
+import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -25,6 +28,7 @@ from going_modular.multihead_attention import (
     record_attention,
 )
 
+LESSON = Path(__file__).resolve().parents[2] / "notebooks/07b_norms_heads_memory.ipynb"
 NAMES = [("^qkv.", "in_proj_")]
 # batch, tokens, heads, features per head
 sizes = st.tuples(*[st.integers(1, 4)] * 4)
@@ -124,6 +128,20 @@ def test_equals_the_built_in_layer(dtype, size, seed, which):
     for recorded in (False, True):
         with path(ours, recorded):
             assert_same(run(ours, x, mask), theirs, TOLERANCE[dtype], names)
+
+
+@given(sizes)
+@settings(deadline=None)
+def test_the_lessons_einops_lines_cut_and_join_as_we_do(size):
+    cells = json.loads(LESSON.read_text(encoding="utf-8"))["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in cells)
+    (block,) = re.findall(r"```python\n(from einops import .*?)```", text, re.DOTALL)
+    batch, n, heads, head_dim = size
+    names = {"projected": torch.randn(batch, n, heads * head_dim), "k": heads}
+    exec(block, names)
+    cut = names["projected"].reshape(batch, n, heads, head_dim).transpose(1, 2)
+    assert torch.equal(names["query"], cut)
+    assert torch.equal(names["joined"], names["projected"])
 
 
 @given(sizes, seeds, st.booleans())

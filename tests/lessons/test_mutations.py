@@ -92,7 +92,7 @@ MISTAKES = {
             ),
         ],
     ),
-    "07_multihead_self_attention": (
+    "07a_one_matrix_and_the_block": (
         "lessons/test_multihead_attention.py",
         [
             (
