@@ -210,7 +210,7 @@ HEAD_MISTAKES = {
     "head 1 is (k, D_h).": _msa(join=_join_turned),
     "the scores are divided by the square root of D. A head's dot products run over "
     "D_h entries, so it is the square root of D_h (lesson 07, question "
-    "2).": _scaled_by_all,
+    "1).": _scaled_by_all,
     "the scores are divided by D_h and not by its square root.": _msa(
         attend=lambda q, k, v: _attend(q, k, v, q.shape[-1])
     ),
