@@ -26,6 +26,7 @@ __all__ = [
     "find_pictures",
     "get_foodvision_mini",
     "plot_confusion_matrix",
+    "plot_forest",
     "plot_loss_curves",
     "set_seeds",
     "show",
@@ -239,6 +240,30 @@ def plot_confusion_matrix(
     axis.set(xlabel="prediction", ylabel="true class", title=title)
     lines = (f"{n}: {r}" for n, r in zip(class_names, matrix.tolist(), strict=True))
     show(fig, alt=f"Rows are true classes, columns predictions. {'; '.join(lines)}")
+
+
+def plot_forest(rows: list[dict], title: str = "") -> None:
+    """Draws one line per row: a difference with its interval, and its p-value.
+
+    The dot is full where `p_holm` is below 0.05, else hollow.
+
+    Args:
+        rows: each with `name`, `difference`, `interval` (low, high) and `p_holm`.
+        title: how it was measured, such as the number of seeds.
+    """
+    fig, axis = plt.subplots(figsize=(7, 1 + 0.27 * len(rows)))
+    axis.axvline(0, color="k", linestyle=":")
+    for i, row in enumerate(rows):
+        fill = "#0072B2" if row["p_holm"] < 0.05 else "white"
+        axis.plot(row["interval"], [i, i], color="#0072B2")
+        axis.plot(row["difference"], i, "o", color="#0072B2", markerfacecolor=fill)
+        beside = {"transform": axis.get_yaxis_transform(), "va": "center"}
+        axis.text(1.02, i, f"p = {row['p_holm']:.2g}", fontsize=9, **beside)
+    axis.set_yticks(range(len(rows)), [row["name"] for row in rows])
+    axis.invert_yaxis()
+    axis.set(xlabel="difference in accuracy, percentage points", title=title)
+    lines = (f"{row['name']} {row['difference']:+.1f}" for row in rows)
+    show(fig, alt=f"Differences in percentage points: {'; '.join(lines)}.")
 
 
 def walk_through_dir(dir_path: str | Path) -> None:

@@ -154,6 +154,34 @@ def test_loss_curves_want_one_length(key):
     assert plt.get_fignums() == []
 
 
+# plot_forest
+
+
+def test_a_forest_has_an_interval_a_dot_and_a_p_value_per_row():
+    """A full dot where the difference is decided, from the first row downwards."""
+    rows = [
+        {"name": "a", "difference": -4.0, "interval": [-6.0, -2.0], "p_holm": 0.012},
+        {"name": "b", "difference": 1.0, "interval": [-1.0, 3.0], "p_holm": 0.3},
+    ]
+    hf.plot_forest(rows, "5 seeds")
+    (axis,) = plt.gcf().axes
+    zero, *lines = axis.get_lines()
+    assert set(zero.get_xdata()) == {0}
+    for row, interval, dot in zip(rows, lines[::2], lines[1::2], strict=True):
+        assert list(interval.get_xdata()) == row["interval"]
+        assert list(dot.get_xdata()) == [row["difference"]]
+        assert list(interval.get_ydata()) == list(dot.get_ydata()) * 2
+    assert [dot.get_markerfacecolor() == "white" for dot in lines[1::2]] == [
+        False,
+        True,
+    ]
+    assert [text.get_text() for text in axis.texts] == ["p = 0.012", "p = 0.3"]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["a", "b"]
+    low, high = axis.get_ylim()
+    assert low > high  # the first row is on top
+    assert axis.get_title() == "5 seeds"
+
+
 # walk_through_dir
 
 
