@@ -287,11 +287,17 @@ def main() -> None:
                 )
     rates, means = choose_rates(runs)
     seeds = list(range(args.seeds))
-    first = [name for name in names if name in ("the recipe", *GRID)]
-    for some in (first, [name for name in names if name not in first]):
+    grid = ["the recipe", *GRID]
+    training = [
+        name for name in names if {"model", "post_norm"}.isdisjoint(CHANGES[name])
+    ]
+    parts = [grid, [name for name in training if name not in grid]]
+    parts += [[name for name in names if name not in training]]
+    for part in parts:  # one after the other, so that each is soon whole
         for seed in seeds:
-            for name in some:
-                run_once("test", name, settings_of(name, rates), seed)
+            for name in part:
+                if name in names:
+                    run_once("test", name, settings_of(name, rates), seed)
     rows = table(runs, names, seeds)
     for row in rows:
         print(f"{row['name']:30} {row['lr']:7g} {row['mean']:5.1f} %", end="  ")
