@@ -1,5 +1,6 @@
 """Lesson 14: several processes are one; what they share, save and refuse."""
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -103,11 +104,23 @@ def assert_equal(found, expected, tolerance):
         assert found["results"][key] == pytest.approx(values, abs=tolerance), key
 
 
-def test_two_processes_are_one(tmp_path):
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """What a single process saves, once for each number of images and of batches."""
+    folder = tmp_path_factory.mktemp("alone")
+
+    @functools.cache
+    def run_alone(images, accumulate):
+        path = folder / f"{images}_{accumulate}.pt"
+        return train(path, 1, images=images, accumulate=accumulate)
+
+    return run_alone
+
+
+def test_two_processes_are_one(tmp_path, alone):
     """The last batch is one image, so that one of the processes gets none."""
-    expected = train(tmp_path / "one.pt", 1, images=17)
     found = train(tmp_path / "two.pt", 2, images=17)
-    assert_equal(found, expected, 1e-5)
+    assert_equal(found, alone(17, 1), 1e-5)
     # At the end the model has the weights of its best epoch, in each process.
     results = found["results"]
     assert results["best"][1] == max(results["val_acc"])
@@ -124,12 +137,13 @@ def test_two_processes_are_one(tmp_path):
         (2, "fsdp", 21, 2),
     ],
 )
-def test_several_processes_are_one(tmp_path, processes, kind, images, accumulate):
+def test_several_processes_are_one(
+    tmp_path, alone, processes, kind, images, accumulate
+):
     """Twelve steps of AdamW with clipping; metrics and the best epoch agree, too."""
     same = {"images": images, "accumulate": accumulate}
-    expected = train(tmp_path / "one.pt", 1, **same)
     found = train(tmp_path / "more.pt", processes, kind=kind, **same)
-    assert_equal(found, expected, 1e-5)
+    assert_equal(found, alone(images, accumulate), 1e-5)
 
 
 @pytest.mark.slow
