@@ -16,7 +16,7 @@ from ablation import NAIVE, RECIPE, Images
 from torch import nn
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
-from transfer import FROZEN, decode
+from transfer import METHODS, decode
 
 from going_modular.checkpoint import load_checkpoint
 from going_modular.engine import test_step, train_step
@@ -97,9 +97,10 @@ def main() -> None:
     features = extract_features(model, DataLoader(cut, 256))
     extracting = time.perf_counter() - began
     cached = extract_features(model, DataLoader(tests_cut, 256))
-    settings = RECIPE | {"lr": FROZEN["lr"], "weight_decay": FROZEN["weight_decay"]}
+    head = METHODS["frozen"]
+    settings = RECIPE | {"lr": head["rates"][1], "weight_decay": head["weight_decay"]}
     loader, tests = DataLoader(features, BATCH, shuffle=True), DataLoader(cached, 256)
-    found = curve(model.head, loader, tests, settings, FROZEN["epochs"], args.limit)
+    found = curve(model.head, loader, tests, settings, head["epochs"], args.limit)
     points["transfer, cached features"] = [
         (round(extracting + seconds, 2), accuracy) for seconds, accuracy in found
     ]
