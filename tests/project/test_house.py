@@ -279,7 +279,7 @@ def test_measured_numbers_of_the_readme_are_the_stored_ones():
     rows = re.findall(r"\| ([\d.]+) % \| ([+-][\d.]+) \((\S+) … (\S+)\) \|", text)
     known = {
         tuple(f"{v:+.1f}" for v in (r["difference"], *r["interval"])): r["mean"]
-        for r in stored["rows"]
+        for r in stored["rows"][1:]  # the first is the recipe itself
     }
     assert len(rows) == 5 and f"| {stored['rows'][0]['mean']:.1f} % |  |" in text
     for mean, *change in rows:
