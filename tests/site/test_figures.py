@@ -81,6 +81,14 @@ def test_only_the_lit_part_has_its_full_colour(lit: str) -> None:
         assert (seen == PALETTE[colour]) == (part == lit), part
 
 
+@pytest.mark.parametrize("lit", [None, *MODEL_PARTS])
+def test_the_position_table_has_no_batch_axis(lit: str | None) -> None:
+    shown = [text.get_text() for text in draw_model(lit).axes[0].texts]
+    alone = lit == "position embedding"
+    assert ("(1, 197, 768)" in shown) == ("sum: (B, 197, 768)" in shown) == alone
+    assert shown.count("(B, 197, 768)") == (1 if alone else 2)
+
+
 def test_same_picture_twice_and_whatever_the_settings() -> None:
     first = pixels(draw_model("encoder"))
     with plt.rc_context(
@@ -414,7 +422,10 @@ def test_a_lesson_shows_the_drawing_as_it_is_now(path: Path, name: str) -> None:
     assert stored == alt, f"{path.name}: run it again"
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+WITH_MODEL = [path for path in NOTEBOOKS if "show_model(" in path.read_text("utf-8")]
+
+
+@pytest.mark.parametrize("path", WITH_MODEL, ids=lambda path: path.stem)
 def test_a_lesson_shows_the_model_as_it_is_now(path: Path) -> None:
     text = path.read_text("utf-8")
     (call,) = re.findall(r"show_model\((?:lit=\\\"[\w -]+\\\")?\)", text)

@@ -7,37 +7,37 @@ from vit_course.figures.model import draw_pizza
 
 _PATCH, _CLASS, _POSITION = "patch embedding", "class token", "position embedding"
 _GRID = 4  # patches across and down
-_PITCH, _WIDE, _TALL = 46, 30, 116  # from token to token; a token's width and height
-_BOTTOM = 84  # of the row of tokens
-_ARROW = 300  # height of the arrows from the image to the matrix
+_PITCH, _WIDE, _TALL = 32, 150, 22  # from token to token; a token's width and height
+_TOP = 206  # of the first token's middle
+_ARROW = 356  # height of the arrows from the image to the matrix
 
 
-def _column(canvas: Canvas, x: float, colour: str, label: str, frame: bool) -> None:
-    """Draws one vector as an upright bar around x, with its symbol below."""
-    box = (x - _WIDE / 2, _BOTTOM, _WIDE, _TALL)
+def _row(canvas: Canvas, left: float, y: float, colour: str, frame: bool) -> None:
+    """Draws one vector as a flat bar."""
+    box = (left, y - _TALL / 2, _WIDE, _TALL)
     canvas.card(box, colour, 1)
     if frame:  # the position is in it: a frame in its colour
         edge = tuple(canvas.colours[_POSITION])
         canvas.outline(box, 3, fc="none", ec=edge, lw=4)
-    size = 9.4 if label.startswith("row") else 11.5
-    canvas.text(x, _BOTTOM - 20, label, size=size)
 
 
 def _sequence(canvas: Canvas, left: float, labels: tuple[str, ...], kind: str) -> None:
-    """Draws the N + 1 vectors of a term: token 0, 1, 2, dots, token N."""
+    """Draws the N + 1 vectors of a term, one below the other: 0, 1, 2, dots, N."""
     for index, label in enumerate(labels):
-        x = left + _PITCH * (index + 0.5)
+        y = _TOP - _PITCH * index
         if index == 3:
-            canvas.text(x, _BOTTOM + _TALL / 2, "· · ·", size=12)
+            canvas.text(left + _WIDE / 2, y, "⋮", size=13)
             continue
         own = _PATCH if index else _CLASS
         colour = _POSITION if kind == "positions" else own
-        _column(canvas, x, colour, label, frame=kind == "sum")
+        _row(canvas, left, y, colour, frame=kind == "sum")
+        size = 9.4 if label.startswith("row") else 11.5
+        canvas.text(left - 8, y, label, size=size, ha="right")
 
 
 def _patches(canvas: Canvas) -> None:
     """Draws the image, its patches in a row, and the matrix E."""
-    side, left, top = 128, 30, 364
+    side, left, top = 128, 30, 420
     pixels = draw_pizza(40 * _GRID)
     canvas.image(pixels, (left, top - side, side, side))
     for cut in np.arange(1, _GRID) * side / _GRID:
@@ -73,11 +73,10 @@ def _patches(canvas: Canvas) -> None:
 
 
 def draw_equation_1(dark: bool = False) -> Canvas:
-    """Draws Equation 1: above, from the image to E; below, the sum of two sequences."""
-    canvas = Canvas(800, 410, dark)
+    """Draws Equation 1: above, from the image to E; below, the sum of two tables."""
+    canvas = Canvas(800, 466, dark)
     _patches(canvas)
-    wide = 5 * _PITCH
-    lefts = (24, 24 + wide + 32, 24 + 2 * (wide + 32))
+    lefts = (82, 348, 600)
     tokens = (
         r"$\mathbf{x}_\mathrm{class}$",
         r"$\mathbf{x}_p^1\mathbf{E}$",
@@ -91,14 +90,14 @@ def draw_equation_1(dark: bool = False) -> Canvas:
         rf"$\mathbf{{z}}_0^{i}$" if i else "" for i in ("0", "1", "2", "", "N")
     )
     _sequence(canvas, lefts[2], sums, "sum")
-    middle = _BOTTOM + _TALL / 2
-    for left, sign in zip(lefts[1:], "+=", strict=True):
-        canvas.text(left - 16, middle, sign, size=18, weight="bold")
+    middle = _TOP - 2 * _PITCH
+    for x, sign in ((266, "+"), (532, "=")):
+        canvas.text(x, middle, sign, size=18, weight="bold")
     under = (
         "tokens, (N + 1) × D",
         "$\\mathbf{E}_{pos}$, (N + 1) × D",
         "$\\mathbf{z}_0$, (N + 1) × D",
     )
     for left, words in zip(lefts, under, strict=True):
-        canvas.text(left + wide / 2, 28, words, size=11)
+        canvas.text(left + _WIDE / 2, 36, words, size=11)
     return canvas

@@ -35,7 +35,8 @@ def _card(canvas: Canvas, row: float, box: tuple, colour: str, words: tuple) -> 
     """
     left, width = box
     *name, kind = words
-    canvas.card((left, row - _TALL / 2, width, _TALL), colour, 0.2, radius=6)
+    fill = 0.05 if colour == "ink" else 0.2  # a block is grey, as in the whole model
+    canvas.card((left, row - _TALL / 2, width, _TALL), colour, fill, radius=6)
     for line, text in enumerate(name):
         y = row + 8 * (len(name) - 1) - 16 * line
         canvas.text(left + width / 2, y, text, weight="bold")
@@ -48,7 +49,7 @@ def _way(canvas: Canvas, row: float, start: float, end: float) -> None:
 
 def _architecture(canvas: Canvas, sizes: dict[str, str]) -> None:
     """Draws the way from an image to logits, with the frame of the architecture."""
-    canvas.card((118, 246, 566, 176), "ink", 0.02, radius=10)
+    canvas.card((118, 246, 566, 176), "ink", 0, radius=10)
     title = "architecture: the Vision Transformer"
     canvas.text(132, 404, title, size=10, weight="bold", ha="left")
     canvas.image(draw_pizza(144), (22, _TOP - 36, 72, 72))
@@ -58,13 +59,13 @@ def _architecture(canvas: Canvas, sizes: dict[str, str]) -> None:
         (130, 90, "patch embedding", ("patch", "embedding", "layer")),
         (238, 58, "class token", ("class", "token", "layer")),
         (314, 90, "position embedding", ("position", "embedding", "layer")),
-        (422, 82, "attention", ("encoder", "block", "block, 12 times")),
+        (422, 82, "ink", ("encoder", "block", "block, 12 times")),
         (532, 72, "layer norm", ("Layer-", "Norm", "layer")),
         (622, 50, "head", ("head", "layer")),
     )
     for shift in (10, 5):  # a pile: the block is repeated
         box = (422 + shift, _TOP - _TALL / 2 + shift, 82, _TALL)
-        canvas.card(box, "attention", 0.2, radius=6)
+        canvas.card(box, "ink", 0.05, radius=6)
     end = 94.0
     for left, width, colour, words in steps:
         _way(canvas, _TOP, end, left)
@@ -80,7 +81,7 @@ def _architecture(canvas: Canvas, sizes: dict[str, str]) -> None:
 
 def _block(canvas: Canvas, sizes: dict[str, str]) -> None:
     """Draws one encoder block: two halves, each with its skip connection."""
-    canvas.card((118, 18, 566, 200), "attention", 0.04, radius=10)
+    canvas.card((118, 18, 566, 200), "ink", 0.05, radius=10)
     canvas.way((463, 260), (463, 220))
     canvas.text(474, 232, "one block, inside", ha="left")
     canvas.text(58, _BELOW + 26, "input: tokens", weight="bold")

@@ -208,7 +208,11 @@ def _draw_sequence(pen: Pen) -> None:
     pen.word("patch embedding|class token", 254, _NAMES, "tokens", **_BOLD)
     pen.word("position embedding", 328, _NAMES, "positions", **_BOLD)
     pen.word("patches|patch embedding", 206, _SHAPES, "(B, 196, 768)")
-    pen.word("position embedding", 303, _SHAPES, "(B, 197, 768)")
+    if pen.lit == "position embedding":  # one table for all images, and the sum
+        pen.word(pen.lit, 303, _SHAPES, "(1, 197, 768)")
+        pen.word(pen.lit, 408, _SHAPES, "sum: (B, 197, 768)")
+    else:
+        pen.word("position embedding", 303, _SHAPES, "(B, 197, 768)")
     parts = "patch embedding|class token|position embedding"
     pen.line(parts, (142, 426), (142, 436), (340, 436), (340, 426))
     pen.equation(parts, 241, 436, 1)

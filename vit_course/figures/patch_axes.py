@@ -11,10 +11,11 @@ FOLLOWED = 22  # the pixel whose index is shown at every step
 BATCH, CHANNELS, HEIGHT, WIDTH, SIZE = 5, 1, 4, 6, 2  # B, C, H, W, P
 ROWS, COLUMNS = HEIGHT // SIZE, WIDTH // SIZE
 # Blue splits the height and orange the width; the darker of each counts patches.
-BATCH_AXIS, CHANNEL = "layer norm", "attention"
+# Nothing happens to batch and channels, so they are grey; the pixel is black.
+BATCH_AXIS, CHANNEL = "layer norm", "light grey"
 PATCH_ROW, PIXEL_ROW = "patch embedding", "head"
 PATCH_COLUMN, PIXEL_COLUMN = "class token", "mlp"
-PIXEL = "position embedding"
+PIXEL = "ink"
 
 
 @dataclass
@@ -110,7 +111,8 @@ def _draw_axes(canvas: Canvas, number: int, step: Step) -> None:
     title, words = TITLES[number]
     canvas.step(16, top - 12, number + 1, PATCH_ROW, title)
     canvas.text(16, top - 36, words, ha="left")
-    canvas.text(16, top - _TALL - 15, f"index of pixel {FOLLOWED}", PIXEL, ha="left")
+    words, bold = f"index of pixel {FOLLOWED}", "bold"
+    canvas.text(16, top - _TALL - 15, words, PIXEL, ha="left", weight=bold)
     shown = zip(AXES[number], step.tensor.shape, step.index, strict=True)
     for (name, colours, first, last), size, index in shown:
         left, width = _span(first, last)
@@ -227,6 +229,7 @@ def _draw_patches(canvas: Canvas, values: np.ndarray) -> None:
 def draw_patch_axes(dark: bool = False) -> Canvas:
     """Draws the shapes of `patchify` with an axis per colour, and one pixel's index."""
     steps, canvas = measure(), Canvas(800, 756, dark)
+    canvas.colours[CHANNEL] = canvas.blend(canvas.colours["ink"], 0.3)
     _draw_links(canvas)
     for number, step in enumerate(steps):
         _draw_axes(canvas, number, step)

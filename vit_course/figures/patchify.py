@@ -165,8 +165,10 @@ def _draw_projection(canvas: Canvas, found: Tokens) -> None:
         bottom = middle - height / 2
         canvas.image(pixels, (left, bottom, width, height))
         if name != "E":
-            y = bottom + height - scale * (number + 1)
-            canvas.mark((left - 3, y - 1.6, width + 6, scale + 3.2), 1.2)
+            # The row that is followed, ten times as high as the others, to be seen.
+            y = bottom + height - scale * (number + 0.5)
+            canvas.mark((left - 3, y - 5.5, width + 6, 11), 1.2)
+            canvas.image(pixels[number : number + 1], (left, y - 4, width, 8))
         words = f"{name}  {_shape(tensor)}"
         canvas.text(left + width / 2, bottom - 16, words, weight="bold")
     canvas.text(200, middle, "×", size=14)
