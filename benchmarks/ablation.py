@@ -186,6 +186,13 @@ def holm(p_values: list[float]) -> list[float]:
     return adjusted
 
 
+def read_runs(path: Path, epochs: int) -> list[dict]:
+    """The stored runs of so many epochs; those without a round are of the last."""
+    lines = path.read_text().splitlines() if path.is_file() else []
+    runs = [{"round": ROUND} | json.loads(line) for line in lines]
+    return [run for run in runs if run["epochs"] == epochs]
+
+
 def choose_rates(runs: list[dict]) -> tuple[dict[str, float], dict]:
     """The rate with the best mean validation accuracy for each of `TUNED`."""
     means: dict = {}
@@ -272,10 +279,7 @@ def main() -> None:
     args = parser.parse_args()
     names = ["the recipe", *(n for n in args.only or CHANGES if n != "the recipe")]
     train_set = decode(get_foodvision_mini() / "train")
-    runs = []
-    if args.runs.is_file():
-        runs = [json.loads(line) for line in args.runs.read_text().splitlines()]
-        runs = [{"round": ROUND} | r for r in runs if r["epochs"] == args.epochs]
+    runs = read_runs(args.runs, args.epochs)
     done = {
         (r["split"], r["name"], r["lr"], r["seed"]) for r in runs if r["round"] == ROUND
     }

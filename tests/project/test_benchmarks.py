@@ -1,6 +1,7 @@
 """The benchmark scripts run, and their stored results are what they say."""
 
 import json
+import math
 import statistics
 import sys
 
@@ -28,34 +29,77 @@ def few(tmp_path):
     return tmp_path / "few"
 
 
-def test_transfer_on_any_folder(few, tmp_path, monkeypatch, capsys):
-    """Its lists have one accuracy a seed, and each is a share of the six pictures."""
-    for settings in ("SCRATCH", "FROZEN", "FINE_TUNED"):
-        changed = getattr(transfer, settings) | {"epochs": 2}
-        monkeypatch.setattr(transfer, settings, changed)
+@pytest.fixture
+def quick_transfer(few, tmp_path, monkeypatch):
+    """Runs the script on few images, one epoch each; returns the table it stores."""
+    quick = {name: m | {"epochs": 1} for name, m in transfer.METHODS.items()}
+    monkeypatch.setattr(transfer, "METHODS", quick)
+    monkeypatch.setattr(transfer, "FOLDS", 2)
     monkeypatch.setenv("VIT_COURSE_DATA", "")
-    file = tmp_path / "results.json"
-    words = ["transfer.py", "--data", str(few), "--seeds", "2", "--json", str(file)]
-    monkeypatch.setattr(sys, "argv", words)
-    transfer.main()
-    stored = json.loads(file.read_text())
-    assert stored["train_pictures"] == 12 and stored["test_pictures"] == 6
-    assert stored["baseline"] == pytest.approx(1 / 3)
+    table, runs = tmp_path / "table.json", tmp_path / "runs.jsonl"
+    words = ["transfer.py", "--data", few, "--seeds", 2, "--json", table]
+    monkeypatch.setattr(sys, "argv", list(map(str, [*words, "--runs", runs])))
+
+    def run():
+        transfer.main()
+        return json.loads(table.read_text()), runs.read_text().splitlines()
+
+    return run
+
+
+def test_transfer_on_any_folder(quick_transfer, capsys):
+    """Rates by cross-validation, one accuracy per seed, and runs that are not lost."""
+    stored, runs = quick_transfer()
+    assert stored["train_images"] == 12 and stored["test_images"] == 6
+    assert stored["baseline"] == pytest.approx(1 / 3) and stored["seeds"] == [0, 1]
     printed = capsys.readouterr().out
-    for method in ("scratch", "frozen", "fine_tuned"):
-        assert len(stored[method]) == len(stored[f"{method}_seconds"]) == 2
-        assert all(
-            (6 * accuracy) % 1 == pytest.approx(0) for accuracy in stored[method]
-        )
-        mean = statistics.mean(stored[method])
-        assert f"{method:11} {mean:.1%}" in printed
+    for name, method in stored["methods"].items():
+        found = {float(rate): mean for rate, mean in method["cross_validation"].items()}
+        assert set(transfer.METHODS[name]["rates"]) <= set(found)
+        assert found[method["lr"]] == max(found.values())
+        check_summary(method, stored)
+        assert f"{name:11} {method['lr']:g} {method['mean']:.1f} %" in printed
+    check_differences(stored["methods"])
+    assert quick_transfer() == (stored, runs), "what is stored is not run again"
+
+
+def check_summary(method, stored):
+    """Mean and interval are those of the accuracies, which are whole images."""
+    values = method["accuracies"]
+    assert len(values) == len(method["seconds"]) == len(stored["seeds"])
+    hits = [v / 100 * stored["test_images"] for v in values]
+    assert hits == pytest.approx([round(h) for h in hits], abs=0.05)
+    assert method["mean"] == pytest.approx(statistics.mean(values), abs=0.02)
+    expected = ablation.interval(values)
+    assert method["interval"] == pytest.approx(expected, abs=0.05, nan_ok=True)
+
+
+def check_differences(methods):
+    """Fine-tuned against frozen, frozen against from scratch, seed by seed."""
+    for name, other in (("frozen", "scratch"), ("fine_tuned", "frozen")):
+        pairs = (methods[m]["accuracies"] for m in (name, other))
+        changes = [a - b for a, b in zip(*pairs, strict=True)]
+        found = methods[name][f"over_{other}"]
+        assert found["mean"] == pytest.approx(statistics.mean(changes), abs=0.02)
+        expected = ablation.interval(changes)
+        assert found["interval"] == pytest.approx(expected, abs=0.05, nan_ok=True)
+
+
+def test_each_image_is_held_out_once_and_classes_are_spread():
+    labels = torch.arange(3).repeat_interleave(10)
+    held = []
+    for train_on, held_out in transfer.folds(labels):
+        assert sorted([*train_on.tolist(), *held_out.tolist()]) == list(range(30))
+        assert labels[held_out].bincount().tolist() == [2, 2, 2]
+        held += held_out.tolist()
+    assert sorted(held) == list(range(30))
 
 
 def test_frozen_means_frozen(few):
     """Only the head changes; fine-tuning begins with it and changes the rest."""
     start, metadata = load_checkpoint()
     data, classes = transfer.decode(few / "train", metadata["preprocessing"])
-    model = transfer.frozen(start, data, len(classes))
+    model = transfer.frozen(start, data, len(classes), lr=1e-3)
     for name, p in start.named_parameters():
         if not name.startswith("head"):
             assert torch.equal(p, model.get_parameter(name)), name
@@ -108,12 +152,9 @@ def test_every_change_builds_and_trains(name):
 
 
 def test_stored_ablation_follows_from_its_runs():
-    """Each row of lesson 11b's table, computed again from the confusion matrices."""
+    """Each row of lesson 11b's table, computed again from the runs."""
     stored = json.loads((ablation.ROOT / "benchmarks" / "ablation.json").read_text())
-    if "train_images" not in stored:
-        pytest.xfail("the stored run is older than the script: run it again")
-    lines = map(json.loads, ablation.RUNS.read_text().splitlines())
-    runs = [run for run in lines if run["epochs"] == stored["epochs"]]
+    runs = ablation.read_runs(ablation.RUNS, stored["epochs"])
     names = [row["name"] for row in stored["rows"]]
     assert names == list(ablation.CHANGES) and len(stored["seeds"]) >= 5
     assert stored["rows"] == ablation.table(runs, names, stored["seeds"])
@@ -122,9 +163,29 @@ def test_stored_ablation_follows_from_its_runs():
         rounded = {f"{rate:g}": round(mean, 2) for rate, mean in found.items()}
         assert stored["validation"][name] == rounded
     for run in runs:
-        assert sum(map(sum, run["confusion"])) == stored[f"{run['split']}_images"]
+        if "confusion" in run:
+            assert sum(map(sum, run["confusion"])) == stored[f"{run['split']}_images"]
         if run["split"] == "test":
             assert run["lr"] == ablation.settings_of(run["name"], rates)["lr"]
+
+
+def test_a_change_is_compared_within_its_round():
+    """The newest round with all seeds counts; a row without one is left out."""
+
+    def run(part, name, seed, correct):
+        entry = {"split": "test", "round": part, "name": name, "seed": seed}
+        return entry | {"lr": 5e-4, "correct": 6 * correct}
+
+    changed = "no warm-up"
+    runs = [run(2, "the recipe", s, 60 + s) for s in (0, 1)]
+    runs += [run(1, "the recipe", s, 50 + s) for s in (0, 1)]
+    runs += [run(1, changed, 0, 48), run(1, changed, 1, 47), run(2, changed, 0, 90)]
+    runs += [run(2, "post-norm", 0, 10)]
+    rows = ablation.table(runs, ["the recipe", changed, "post-norm"], [0, 1])
+    assert [row["name"] for row in rows] == ["the recipe", changed]
+    assert rows[0]["mean"] == 60.5 and rows[1]["difference"] == -3
+    p = 2 / math.pi * math.atan(1 / 3)  # t = -3 with one degree of freedom
+    assert rows[1]["p"] == pytest.approx(p, abs=0.01)
 
 
 def test_holm_by_hand():
@@ -135,14 +196,17 @@ def test_holm_by_hand():
 
 def test_stored_transfer_is_whole_and_pre_training_is_worth_it():
     stored = json.loads((ablation.ROOT / "benchmarks" / "transfer.json").read_text())
-    assert len(stored["seeds"]) >= 5
-    means = {}
-    for method in transfer.METHODS:
-        hits = [value * stored["test_pictures"] for value in stored[method]]
-        assert hits == pytest.approx([round(h) for h in hits], abs=1e-3)
-        assert len(hits) == len(stored[f"{method}_seconds"]) == len(stored["seeds"])
-        means[method] = statistics.mean(stored[method])
-    assert stored["baseline"] < means["scratch"] < means["frozen"]
+    if "methods" not in stored:
+        pytest.xfail("the stored run is older than the script: run it again")
+    methods = stored["methods"]
+    assert list(methods) == list(transfer.METHODS) and len(stored["seeds"]) >= 5
+    for name, method in methods.items():
+        check_summary(method, stored)
+        rates = {float(rate) for rate in method["cross_validation"]}
+        assert set(transfer.METHODS[name]["rates"]) <= rates and method["lr"] in rates
+    check_differences(methods)
+    assert 100 * stored["baseline"] < methods["scratch"]["mean"]
+    assert methods["frozen"]["over_scratch"]["interval"][0] > 0
 
 
 def test_interval_is_students():
