@@ -7,7 +7,9 @@ import torch
 
 from going_modular.attention_maps import (
     attention_distance,
+    attention_gradients,
     attention_overlay,
+    attention_relevance,
     attention_rollout,
     class_token_map,
     filter_components,
@@ -101,6 +103,87 @@ def test_rows_of_the_rollout_sum_to_one(residual):
     assert (attention_rollout(one, residual)[:, 0] - expected).abs().max() < 1e-12
 
 
+def test_relevance_by_loops():
+    """Rules 5 and 6 of Chefer et al., entry by entry, later layers on earlier ones."""
+    first, second = random_maps()
+    torch.manual_seed(1)
+    slopes = [torch.randn_like(first), torch.randn_like(second)]
+    found = attention_relevance([first, second], slopes)
+    n = PATCHES + 1
+    for image in range(2):
+        relevance = [[float(i == j) for j in range(n)] for i in range(n)]
+        for weights, slope in zip((first, second), slopes, strict=True):
+            gain = [[0.0] * n for _ in range(n)]
+            for head in range(3):
+                product = (weights[image, head] * slope[image, head]).tolist()
+                for i in range(n):
+                    for j in range(n):
+                        gain[i][j] += max(0.0, product[i][j]) / 3
+            relevance = [
+                [
+                    relevance[i][j]
+                    + sum(gain[i][k] * relevance[k][j] for k in range(n))
+                    for j in range(n)
+                ]
+                for i in range(n)
+            ]
+        expected = torch.tensor(relevance, dtype=torch.float64)
+        assert (found[image, 0] - expected).abs().max() < 1e-12
+
+
+@pytest.fixture
+def small_vit():
+    torch.manual_seed(0)
+    model = create_vit(
+        "vit_mini_8", num_transformer_layers=2, img_size=(24, 32), num_classes=4
+    )
+    torch.nn.init.normal_(model.head.weight)
+    return model.double().eval()
+
+
+@pytest.mark.parametrize("classes", [None, [3, 0]])
+def test_gradients_are_those_of_the_output_times_the_values(small_vit, classes):
+    """Attention is weights times values: so the gradient is that of the output, times
+    the values. Hooks read both from a forward pass with the fused kernel."""
+    small_vit.requires_grad_(False)
+    images = torch.rand(2, 3, 24, 32).double()
+    inside = []
+    for block in small_vit.encoder:
+        layer = block.msa_block.attention
+        layer.qkv.register_forward_hook(lambda *found: inside.append(found[2]))
+        layer.out_proj.register_forward_pre_hook(lambda _, x: inside.append(x[0]))
+    logits = small_vit(images.clone().requires_grad_())
+    chosen = logits.argmax(dim=1).tolist() if classes is None else classes
+    total = sum(logits[i, c] for i, c in enumerate(chosen))
+    of_outputs = torch.autograd.grad(total, inside[1::2])
+    asked = None if classes is None else torch.tensor(classes)
+    with torch.no_grad():  # must not matter
+        maps, found = attention_gradients(small_vit, images, asked)
+    with torch.no_grad(), record_attention(small_vit) as recorded:
+        small_vit(images)
+    for layer in range(2):
+        assert (maps[layer] - recorded[layer]).abs().max() < 1e-12
+        assert not maps[layer].requires_grad and not found[layer].requires_grad
+        heads = of_outputs[layer].unflatten(2, (3, 64)).transpose(1, 2)
+        value = inside[2 * layer].detach()[:, :, 2 * 192 :]
+        value = value.unflatten(2, (3, 64)).transpose(1, 2)
+        assert (found[layer] - heads @ value.mT).abs().max() < 1e-12
+        assert found[layer].abs().max() > 1e-4
+
+
+def test_gradients_leave_the_model_as_it_was(small_vit):
+    images = torch.rand(2, 3, 24, 32).double()
+    before = small_vit(images)
+    attention_gradients(small_vit, images)
+    with pytest.raises(ValueError, match="size"):
+        attention_gradients(small_vit, images[:, :, :16])
+    for block in small_vit.encoder:
+        assert "attend" not in vars(block.msa_block.attention)
+    assert torch.equal(small_vit(images), before)
+    assert all(p.grad is None for p in small_vit.parameters())
+    assert not images.requires_grad
+
+
 @pytest.mark.parametrize("class_token", [True, False])
 def test_distance_equals_a_loop(class_token):
     (weights,) = random_maps(layers=1, tokens=PATCHES + class_token)
@@ -176,6 +259,12 @@ def test_overlay_keeps_the_brightest_and_darkens_the_rest():
     assert torch.allclose(dark[:, 7, 0], 0.2 * image[:, 7, 0])
 
 
+def test_classes_of_another_shape(small_vit):
+    images = torch.rand(2, 3, 24, 32).double()
+    with pytest.raises(ValueError, match=r"classes must be \(2,\)"):
+        attention_gradients(small_vit, images, torch.tensor([1]))
+
+
 def test_bad_arguments():
     (weights,) = random_maps(layers=1)
     for call, words in [
@@ -187,6 +276,9 @@ def test_bad_arguments():
         (lambda: attention_rollout([weights[0]]), "maps must be"),
         (lambda: attention_rollout([weights], 1.0), "residual"),
         (lambda: attention_rollout([weights], -0.1), "residual"),
+        (lambda: attention_relevance([], []), "gradients must"),
+        (lambda: attention_relevance([weights], [weights[:1]]), "gradients must"),
+        (lambda: attention_gradients(torch.nn.Linear(2, 2), weights), "holds no"),
         (lambda: filter_components(torch.rand(6, 3, 4, 4), 7), "1 to 6 components"),
         (lambda: filter_components(torch.rand(6, 3, 4, 4), 0), "components"),
         (lambda: filter_components(torch.rand(6, 3, 16)), "components"),

@@ -423,7 +423,18 @@ MISTAKES = {
         ],
     ),
     "13_predictions_and_attention": (
-        "lessons/test_attention_maps.py lessons/test_predictions.py",
+        "lessons/test_predictions.py",
+        [
+            ("logits for probabilities", "logits.softmax(dim=1).cpu()", "logits.cpu()"),
+            (
+                "the model's transform ignored",
+                "if preprocessing is not None",
+                "if False",
+            ),
+        ],
+    ),
+    "13b_attention_maps": (
+        "lessons/test_attention_maps.py",
         [
             ("averaged over the keys", "weights[:, :, 0, 1:]", "weights[:, :, 1:, 0]"),
             ("layers in the wrong order", "layer @ rollout", "rollout @ layer"),
@@ -432,6 +443,21 @@ MISTAKES = {
                 "weights.mean(dim=1) + residual * identity",
                 "weights.mean(dim=1)",
             ),
+            (
+                "relevance with its sign",
+                "(gradient * weights).clamp(min=0)",
+                "(gradient * weights)",
+            ),
+            (
+                "relevance without the skip connection",
+                "relevance = relevance + positive @ relevance",
+                "relevance = positive @ relevance",
+            ),
+            (
+                "gradient of the largest logit only",
+                "logits.argmax(dim=1) if classes is None else classes",
+                "logits.argmax(dim=1)",
+            ),
             ("distance in patches", "patch_size * torch.cdist", "torch.cdist"),
             (
                 "the class token has a place",
@@ -439,12 +465,6 @@ MISTAKES = {
                 "patches",
             ),
             ("filters not centred", "filters - filters.mean(dim=0)", "filters"),
-            ("logits for probabilities", "logits.softmax(dim=1).cpu()", "logits.cpu()"),
-            (
-                "the model's transform ignored",
-                "if preprocessing is not None",
-                "if False",
-            ),
         ],
     ),
 }
@@ -520,4 +540,4 @@ def test_a_mistake_fails_a_value_test(
 
 def test_every_mistake_has_its_own_name():
     names = [case.id for case in CASES]
-    assert len(set(names)) == len(names) == 108
+    assert len(set(names)) == len(names) == 111
