@@ -55,9 +55,10 @@ class MultiheadSelfAttention(nn.Module):
         self, tokens: torch.Tensor, mask: torch.Tensor | None = None
     ) -> torch.Tensor:
         check_inputs(tokens, mask, self.out_proj.in_features, self.num_heads)
-        cut = (*tokens.shape[:2], self.num_heads, self.head_dim)  # (batch, n, k, D_h)
+        batch, n, _ = tokens.shape
+        split_shape = (batch, n, self.num_heads, self.head_dim)  # (batch, n, k, D_h)
         parts = self.qkv(tokens).chunk(3, dim=-1)  # q, k, v: (batch, n, D), Equation 5
-        query, key, value = (part.reshape(cut).transpose(1, 2) for part in parts)
+        query, key, value = (x.reshape(split_shape).transpose(1, 2) for x in parts)
         heads = self.attend(query, key, value, mask)  # (batch, k, n, D_h): Eq. 6 and 7
         return self.out_proj(heads.transpose(1, 2).flatten(2))  # (batch, n, D): Eq. 8
 

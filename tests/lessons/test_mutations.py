@@ -97,8 +97,8 @@ MISTAKES = {
         [
             (
                 "heads by reshape alone",
-                "part.reshape(cut).transpose(1, 2)",
-                "part.reshape(cut[0], cut[2], cut[1], cut[3])",
+                "x.reshape(split_shape).transpose(1, 2)",
+                "x.reshape(batch, self.num_heads, n, self.head_dim)",
             ),
             (
                 "heads before q, k, v in the projection",
@@ -107,13 +107,13 @@ MISTAKES = {
             ),
             (
                 "features before heads",
-                "part.reshape(cut).transpose(1, 2)",
-                "part.reshape(*cut[:2], cut[3], cut[2]).permute(0, 3, 1, 2)",
+                "x.reshape(split_shape).transpose(1, 2)",
+                "x.reshape(batch, n, self.head_dim, -1).permute(0, 3, 1, 2)",
             ),
             (
                 "attention among heads, not tokens",
-                "part.reshape(cut).transpose(1, 2)",
-                "part.reshape(cut)",
+                "x.reshape(split_shape).transpose(1, 2)",
+                "x.reshape(split_shape)",
                 "heads.transpose(1, 2).flatten(2)",
                 "heads.flatten(2)",
             ),
@@ -124,13 +124,13 @@ MISTAKES = {
             ),
             (
                 "queries and keys swapped",
-                "query, key, value = (part",
-                "key, query, value = (part",
+                "query, key, value = (x",
+                "key, query, value = (x",
             ),
             (
                 "keys and values swapped",
-                "query, key, value = (part",
-                "query, value, key = (part",
+                "query, key, value = (x",
+                "query, value, key = (x",
             ),
             (
                 "scaled by D, not by the head's dimension",

@@ -96,9 +96,9 @@ OF_LESSONS: dict[str, tuple[str, Callable[..., Canvas]]] = {
     ),
     "two_heads": (
         "Three tokens of four values go to two heads. Each head multiplies all four "
-        "values by a matrix of its own, (4, 2), has a map of its own, (3, 3), and "
-        "gives two values per token; the results lie side by side, (3, 4), and a last "
-        "matrix mixes them. A frame follows token 1.",
+        "values by a matrix of its own, (4, 2), has a map of its own, (3, 3), which is "
+        "given, and makes two values per token; the results lie side by side, (3, 4), "
+        "and a last matrix mixes them. A frame follows token 1.",
         draw_two_heads,
     ),
     "wirings": (

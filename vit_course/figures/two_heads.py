@@ -91,7 +91,7 @@ def draw_two_heads(dark: bool = False) -> Canvas:
         name = r"values $\mathbf{v}$"
         _matrix(canvas, value, 246, top, 26, "{:.0f}", name, framed=False)
         canvas.text(319, lane, "and", size=10)
-        _matrix(canvas, found.weights[number], 340, top, 35, "{:.2f}", "map $A$")
+        _matrix(canvas, found.weights[number], 340, top, 35, "{:.2f}", "map $A$, given")
         canvas.way((451, lane), (471, lane))
         name = rf"$\mathrm{{SA}}_{count} = A\,\mathbf{{v}}$"
         _matrix(canvas, found.output[number], 477, top, 33, "{:.1f}", name)
