@@ -30,6 +30,7 @@ __all__ = [
     "plot_loss_curves",
     "set_seeds",
     "show",
+    "plot_dots",
     "show_drawing",
     "show_images",
     "show_model",
@@ -277,6 +278,32 @@ def walk_through_dir(dir_path: str | Path) -> None:
         raise ValueError(f"dir_path must be a folder, got {str(dir_path)!r}")
     for folder, folders, files in os.walk(root):
         folders.sort()
+def plot_dots(rows: list[dict], baseline: float) -> None:
+    """Draws one line per row: a dot per run, and below them their mean and interval.
+
+    Args:
+        rows: each with `name`, `accuracies` (one per run), `mean` and `interval` (low,
+            high), in percent.
+        baseline: accuracy of one class for all, in percent; a dotted line.
+    """
+    fig, axis = plt.subplots(figsize=(7, 1 + 0.5 * len(rows)))
+    axis.axvline(baseline, color="k", linestyle=":", label="one class for all")
+    for i, row in enumerate(rows):
+        above = [i - 0.2] * len(row["accuracies"])
+        axis.plot(row["accuracies"], above, "o", color="#0072B2", alpha=0.6)
+        axis.plot(row["interval"], [i + 0.15] * 2, color="k", marker="|")
+        axis.plot(row["mean"], i + 0.15, "kD", markersize=4)
+    axis.set_yticks(range(len(rows)), [row["name"] for row in rows])
+    axis.set(ylim=(len(rows) - 0.5, -0.5), xlabel="test accuracy in percent")
+    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
+    lines = (
+        f"{row['name']} {row['mean']:.1f} ({row['interval'][0]:.1f} to "
+        f"{row['interval'][1]:.1f})"
+        for row in rows
+    )
+    show(fig, alt=f"Test accuracy in percent, mean and interval: {'; '.join(lines)}.")
+
+
         name = Path(root.resolve().name, Path(folder).relative_to(root)).as_posix()
         print(
             f"There are {len(folders)} directories and {len(files)} images in '{name}'."

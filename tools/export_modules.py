@@ -1,5 +1,6 @@
 """Writes going_modular/ from the cells of the lessons that are marked `#| export`."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -21,7 +22,8 @@ def parts(notebook: Path) -> list[Path]:
 def export(notebook: Path, destination: Path) -> list[Path]:
     """Writes the modules of one lesson, and returns their paths.
 
-    A module that begins in one part of the lesson may go on in the next.
+    A module that begins in one part of the lesson may go on in the next; imports that
+    are new there join those at the top.
     """
     modules, sources = {}, {}
     for part in parts(notebook):
@@ -33,6 +35,9 @@ def export(notebook: Path, destination: Path) -> list[Path]:
             name = exporter.default_exp if name == "#" else name
             if name in modules:  # its title is the docstring already
                 cells = [cell for cell in cells if cell.cell_type == "code"]
+                imports = [cell for cell in cells if only_imports(cell.source)]
+                cells = [cell for cell in cells if cell not in imports]
+                modules[name][1:1] = imports  # below the title
             modules.setdefault(name, []).extend(cells)
             sources.setdefault(name, part)
     written = []
@@ -46,6 +51,12 @@ def export(notebook: Path, destination: Path) -> list[Path]:
         path.write_text(text, encoding="utf-8")
         written.append(path)
     return written
+
+
+def only_imports(source: str) -> bool:
+    """Whether a cell holds import statements and nothing else."""
+    statements = ast.parse(source).body
+    return all(isinstance(s, ast.Import | ast.ImportFrom) for s in statements)
 
 
 def docstring_first(text: str) -> str:

@@ -391,6 +391,18 @@ MISTAKES = {
         ],
     ),
     "12_transfer_learning": (
+        "lessons/test_transfer.py",
+        [
+            (
+                "a head that is not zero",
+                "zeros_(model.head.weight",
+                "ones_(model.head.weight",
+            ),
+            ("features behind the head", "model.head = nn.Identity()", "pass"),
+            ("nothing frozen", "p.requires_grad_(name.startswith(but))", "pass"),
+        ],
+    ),
+    "12b_loading_weights": (
         "lessons/test_transfer.py lessons/test_utils.py",
         [
             (
@@ -404,13 +416,6 @@ MISTAKES = {
                 '("key", "query", "val',
             ),
             (
-                "a head that is not zero",
-                "zeros_(model.head.weight",
-                "ones_(model.head.weight",
-            ),
-            ("features behind the head", "model.head = nn.Identity()", "pass"),
-            ("nothing frozen", "p.requires_grad_(name.startswith(but))", "pass"),
-            (
                 "code in a file is run",
                 'location="cpu", weights_only=True',
                 'location="cpu", weights_only=False',
@@ -419,6 +424,11 @@ MISTAKES = {
                 "positions as a list",
                 "state[POSITIONS], (side, side), new_grid, prefix",
                 "state[POSITIONS], (side, side), new_grid, 0",
+            ),
+            (
+                "shapes not compared",
+                "if state[name].shape != own[name].shape",
+                "if state[name].ndim != own[name].ndim",
             ),
         ],
     ),
@@ -540,4 +550,4 @@ def test_a_mistake_fails_a_value_test(
 
 def test_every_mistake_has_its_own_name():
     names = [case.id for case in CASES]
-    assert len(set(names)) == len(names) == 111
+    assert len(set(names)) == len(names) == 112

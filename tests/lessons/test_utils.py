@@ -234,6 +234,27 @@ def test_a_vit_is_exported_for_other_programs(tmp_path):
         torch.testing.assert_close(torch.export.load(path).module()(x), vit(x))
 
 
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor invariants")
+@pytest.mark.parametrize("kind", ["sparse", "meta"])
+def test_tensors_that_no_parameter_can_take(tmp_path, kind):
+    """Names and shapes fit, and copying would fail with the model half loaded."""
+    state = network().state_dict()
+    last = list(state)[-2]
+    state[last] = state[last].to_sparse() if kind == "sparse" else state[last].to(kind)
+    torch.save(state, tmp_path / "model.pth")
+    refused(tmp_path / "model.pth")
+
+
+def test_what_does_not_fit_is_named(tmp_path):
+    path = save_model(network(inputs=7), tmp_path, "model.pth")
+    text = refused(path, nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2, bias=False)))
+    assert "lack 1.weight" not in text, "BatchNorm has one, too"
+    assert "have besides 1.bias, 1.num_batches_tracked, 1.running_mean and 3" in text
+    assert "0.weight (4, 7) instead of (4, 3), 1.weight (4,) instead of (2, 4)" in text
+    text = refused(save_model(nn.Linear(3, 2), tmp_path, "model.pth"))
+    assert "the weights lack 0.bias, 0.weight, 1.bias and 6 more" in text
+
+
 def test_weights_of_another_model(tmp_path, ending):
     path = save_model(nn.Conv2d(3, 4, 1), tmp_path, f"model{ending}")
     assert "does not fit Sequential" in refused(path)

@@ -154,6 +154,28 @@ def test_loss_curves_want_one_length(key):
     assert plt.get_fignums() == []
 
 
+# plot_dots
+
+
+def test_dots_are_the_runs_and_the_bar_is_the_interval():
+    rows = [
+        {"name": "a", "accuracies": [60, 68], "mean": 64.0, "interval": [58.0, 70.0]},
+        {"name": "b", "accuracies": [85, 87], "mean": 86.0, "interval": [84.5, 87.5]},
+    ]
+    hf.plot_dots(rows, baseline=33.3)
+    (axis,) = plt.gcf().axes
+    line, *drawn = axis.get_lines()
+    assert set(line.get_xdata()) == {33.3}
+    for row, (runs, bar, mean) in zip(rows, [drawn[:3], drawn[3:]], strict=True):
+        assert list(runs.get_xdata()) == row["accuracies"]
+        assert list(bar.get_xdata()) == row["interval"]
+        assert list(mean.get_xdata()) == [row["mean"]]
+        assert list(bar.get_ydata()) == list(mean.get_ydata()) * 2
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["a", "b"]
+    low, high = axis.get_ylim()
+    assert low > high  # the first row is on top
+
+
 # plot_forest
 
 
