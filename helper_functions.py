@@ -4,6 +4,7 @@ import base64
 import io
 import os
 import random
+import weakref
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,23 +15,26 @@ from IPython import get_ipython
 from IPython.display import display
 from matplotlib.figure import Figure
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from vit_course.data import download_data, find_pictures, get_foodvision_mini
 from vit_course.figures import PALETTE, draw_model
 
 __all__ = [
     "PALETTE",
+    "bytes_at_once",
     "bytes_kept",
     "check_close",
     "download_data",
     "find_pictures",
     "get_foodvision_mini",
     "plot_confusion_matrix",
+    "plot_dots",
     "plot_forest",
     "plot_loss_curves",
     "set_seeds",
     "show",
-    "plot_dots",
     "show_drawing",
     "show_images",
     "show_model",
@@ -92,6 +96,37 @@ def bytes_kept(module: torch.nn.Module, *inputs: torch.Tensor) -> int:
         out = module(*inputs)  # held until the end: freed memory would be used again
     del out
     return sum(size for at, size in kept.items() if at not in parameters)
+
+
+def bytes_at_once(module: torch.nn.Module, *inputs: torch.Tensor) -> int:
+    """Counts the bytes in memory at the fullest moment of a forward pass.
+
+    It runs without gradients. Parameters, buffers and inputs are left out, and so is
+    what an operation needs for itself while it runs.
+    """
+    given = (*module.parameters(), *module.buffers(), *inputs)
+    seen = {tensor.untyped_storage()._cdata for tensor in given}
+    alive: dict[int, int] = {}  # bytes of each tensor's memory until it is freed
+    fullest = 0
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+            nonlocal fullest
+            out = operation(*args, **(kwargs or {}))
+            for tensor in tree_leaves(out):
+                if not isinstance(tensor, torch.Tensor):
+                    continue
+                storage = tensor.untyped_storage()
+                at = storage._cdata
+                if at not in seen and at not in alive:
+                    alive[at] = storage.nbytes()
+                    weakref.finalize(storage, alive.pop, at)
+            fullest = max(fullest, sum(alive.values()))
+            return out
+
+    with torch.no_grad(), Watch():
+        module(*inputs)
+    return fullest
 
 
 def show(fig: Figure, alt: str) -> None:
@@ -243,6 +278,32 @@ def plot_confusion_matrix(
     show(fig, alt=f"Rows are true classes, columns predictions. {'; '.join(lines)}")
 
 
+def plot_dots(rows: list[dict], baseline: float) -> None:
+    """Draws one line per row: a dot per run, and below them their mean and interval.
+
+    Args:
+        rows: each with `name`, `accuracies` (one per run), `mean` and `interval` (low,
+            high), in percent.
+        baseline: accuracy of one class for all, in percent; a dotted line.
+    """
+    fig, axis = plt.subplots(figsize=(7, 1 + 0.5 * len(rows)))
+    axis.axvline(baseline, color="k", linestyle=":", label="one class for all")
+    for i, row in enumerate(rows):
+        above = [i - 0.2] * len(row["accuracies"])
+        axis.plot(row["accuracies"], above, "o", color="#0072B2", alpha=0.6)
+        axis.plot(row["interval"], [i + 0.15] * 2, color="k", marker="|")
+        axis.plot(row["mean"], i + 0.15, "kD", markersize=4)
+    axis.set_yticks(range(len(rows)), [row["name"] for row in rows])
+    axis.set(ylim=(len(rows) - 0.5, -0.5), xlabel="test accuracy in percent")
+    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
+    lines = (
+        f"{row['name']} {row['mean']:.1f} ({row['interval'][0]:.1f} to "
+        f"{row['interval'][1]:.1f})"
+        for row in rows
+    )
+    show(fig, alt=f"Test accuracy in percent, mean and interval: {'; '.join(lines)}.")
+
+
 def plot_forest(rows: list[dict], title: str = "") -> None:
     """Draws one line per row: a difference with its interval, and its p-value.
 
@@ -278,32 +339,6 @@ def walk_through_dir(dir_path: str | Path) -> None:
         raise ValueError(f"dir_path must be a folder, got {str(dir_path)!r}")
     for folder, folders, files in os.walk(root):
         folders.sort()
-def plot_dots(rows: list[dict], baseline: float) -> None:
-    """Draws one line per row: a dot per run, and below them their mean and interval.
-
-    Args:
-        rows: each with `name`, `accuracies` (one per run), `mean` and `interval` (low,
-            high), in percent.
-        baseline: accuracy of one class for all, in percent; a dotted line.
-    """
-    fig, axis = plt.subplots(figsize=(7, 1 + 0.5 * len(rows)))
-    axis.axvline(baseline, color="k", linestyle=":", label="one class for all")
-    for i, row in enumerate(rows):
-        above = [i - 0.2] * len(row["accuracies"])
-        axis.plot(row["accuracies"], above, "o", color="#0072B2", alpha=0.6)
-        axis.plot(row["interval"], [i + 0.15] * 2, color="k", marker="|")
-        axis.plot(row["mean"], i + 0.15, "kD", markersize=4)
-    axis.set_yticks(range(len(rows)), [row["name"] for row in rows])
-    axis.set(ylim=(len(rows) - 0.5, -0.5), xlabel="test accuracy in percent")
-    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
-    lines = (
-        f"{row['name']} {row['mean']:.1f} ({row['interval'][0]:.1f} to "
-        f"{row['interval'][1]:.1f})"
-        for row in rows
-    )
-    show(fig, alt=f"Test accuracy in percent, mean and interval: {'; '.join(lines)}.")
-
-
         name = Path(root.resolve().name, Path(folder).relative_to(root)).as_posix()
         print(
             f"There are {len(folders)} directories and {len(files)} images in '{name}'."

@@ -247,3 +247,15 @@ def test_bytes_kept_counts_activations_and_no_parameters():
     # Sigmoid keeps its output, which is the next layer's input: counted once.
     assert hf.bytes_kept(two, x) == 4 * (32 * 8 + 32 * 16)
     assert hf.bytes_kept(torch.nn.Identity(), x) == 0
+
+
+def test_bytes_at_once_counts_what_is_alive_at_the_same_time():
+    x = torch.randn(32, 8)
+    one = torch.nn.Linear(8, 16)
+    assert hf.bytes_at_once(one, x) == 4 * 32 * 16
+    # ReLU's input and output are both there; the Linear after it replaces its input.
+    three = torch.nn.Sequential(one, torch.nn.ReLU(), torch.nn.Linear(16, 4))
+    assert hf.bytes_at_once(three, x) == 4 * 32 * (16 + 16)
+    assert hf.bytes_at_once(torch.nn.Identity(), x) == 0
+    in_place = torch.nn.Sequential(one, torch.nn.ReLU(inplace=True))
+    assert hf.bytes_at_once(in_place, x) == 4 * 32 * 16
