@@ -44,8 +44,10 @@ test: $(VENV)/.author  ## check modules, lessons and proofs
 	@$(PYTEST) tests -m "not slow"
 	@$(NBVAL) $(LESSONS)
 
+# What takes longest is begun first here, too.
+SLOW   := tests/training tests/exercises tests/site tests/lessons tests/project tests/data
 test-slow: $(VENV)/.author  ## the checks that take minutes
-	@$(PYTEST) tests -m slow --durations=15
+	@$(PYTEST) --no-loadscope-reorder $(SLOW) -m slow --durations=15
 	@$(NBVAL) notebooks/solutions
 
 types: $(VENV)/.author  ## check the types of package and tools with pyright
