@@ -196,14 +196,11 @@ def test_holm_by_hand():
 
 def test_stored_transfer_is_whole_and_pre_training_is_worth_it():
     stored = json.loads((ablation.ROOT / "benchmarks" / "transfer.json").read_text())
-    if "methods" not in stored:
-        pytest.xfail("the stored run is older than the script: run it again")
     methods = stored["methods"]
     assert list(methods) == list(transfer.METHODS) and len(stored["seeds"]) >= 5
     for name, method in methods.items():
         check_summary(method, stored)
-        rates = {float(rate) for rate in method["cross_validation"]}
-        assert set(transfer.METHODS[name]["rates"]) <= rates and method["lr"] in rates
+        assert method["lr"] in transfer.METHODS[name]["rates"]
     check_differences(methods)
     assert 100 * stored["baseline"] < methods["scratch"]["mean"]
     assert methods["frozen"]["over_scratch"]["interval"][0] > 0
