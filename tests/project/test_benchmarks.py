@@ -184,8 +184,9 @@ def test_a_change_is_compared_within_its_round():
     rows = ablation.table(runs, ["the recipe", changed, "post-norm"], [0, 1])
     assert [row["name"] for row in rows] == ["the recipe", changed]
     assert rows[0]["mean"] == 60.5 and rows[1]["difference"] == -3
-    p = 2 / math.pi * math.atan(1 / 3)  # t = -3 with one degree of freedom
-    assert rows[1]["p"] == pytest.approx(p, abs=0.01)
+    # Both pairs have a variance of 0.5, so t is -3 / sqrt(0.5), with two degrees.
+    t = 3 / math.sqrt(0.5)
+    assert rows[1]["p"] == pytest.approx(1 - t / math.sqrt(2 + t * t), abs=0.01)
 
 
 def test_holm_by_hand():
