@@ -94,7 +94,8 @@ def in_lesson(lesson, kind):
 def test_a_lesson_runs_from_the_menu(address, browser, lesson):
     screen = {"width": 1400, "height": 1000}
     with watched_page(browser, only=" asked for ", viewport=screen) as page:
-        page.goto(f"{address}/lab/tree/{lesson}.ipynb?reset")
+        # The first page of a new JupyterLab takes its time on a busy machine.
+        page.goto(f"{address}/lab/tree/{lesson}.ipynb?reset", timeout=120_000)
         panel = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
         panel.locator(".jp-Notebook").wait_for(timeout=60_000)
         idle = '.jp-Notebook-ExecutionIndicator[data-status="idle"]'
