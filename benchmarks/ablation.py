@@ -121,16 +121,17 @@ def build(settings: dict) -> ViT:
     return model
 
 
+@torch.inference_mode()
+def predict(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Classes (n,) of decoded images, in evaluation mode."""
+    model.eval()
+    return torch.cat([model(batch).argmax(dim=1) for batch in images.split(200)])
+
+
 def confusion_matrix(model: nn.Module, images, labels) -> list[list[int]]:
     """Counts of images: a row for each label, a column for each prediction."""
-    model.eval()
-    with torch.inference_mode():
-        predicted = torch.cat(
-            [model(batch).argmax(dim=1) for batch in images.split(200)]
-        )
-    counts = torch.zeros(3, 3, dtype=torch.long)
-    counts.index_put_((labels, predicted), torch.tensor(1), accumulate=True)
-    return counts.tolist()
+    predicted = predict(model, images)
+    return (labels * 3 + predicted).bincount(minlength=9).view(3, 3).tolist()
 
 
 def run(seed: int, settings: dict, train_set, measured_set, epochs: int) -> dict:

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import torch
-from ablation import interval
+from ablation import interval, predict
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms import v2
@@ -113,11 +113,8 @@ def fine_tuned(head: ViT, data: TensorDataset, lr: float) -> ViT:
 
 def correct(model: nn.Module, data: TensorDataset) -> str:
     """One digit an image: 1 where the prediction is the label."""
-    model.eval()
     images, labels = data.tensors
-    with torch.inference_mode():
-        predicted = torch.cat([model(x).argmax(dim=1) for x in images.split(256)])
-    return "".join(map(str, (predicted == labels).int().tolist()))
+    return "".join(map(str, (predict(model, images) == labels).int().tolist()))
 
 
 def accuracy(run: dict) -> float:
@@ -262,14 +259,12 @@ def main() -> None:
         values = stored["methods"][name]["accuracies"]
         gains = [v - b for v, b in zip(values, base, strict=True)]  # seed by seed
         low, high = interval(gains)
-        row = {"mean": statistics.mean(gains), "interval": [low, high]}
+        mean = statistics.mean(gains)
         stored["methods"][name][f"over_{before}"] = {
-            key: [round(v, 2) for v in value]
-            if isinstance(value, list)
-            else round(value, 2)
-            for key, value in row.items()
+            "mean": round(mean, 2),
+            "interval": [round(low, 2), round(high, 2)],
         }
-        print(f"{name} - {before}: {row['mean']:+.1f} ({low:+.1f} … {high:+.1f})")
+        print(f"{name} - {before}: {mean:+.1f} ({low:+.1f} … {high:+.1f})")
     if args.json:
         args.json.write_text(json.dumps(stored, indent=1) + "\n")
 
