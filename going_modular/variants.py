@@ -48,6 +48,44 @@ VARIANTS = {
 REPORTED_MILLIONS = {"Base": 86, "Large": 307, "Huge": 632}
 
 
+@dataclass(frozen=True)
+class TrainingRecipe:
+    """One row of Table 3: how a ViT, a ResNet or a hybrid of both was pre-trained."""
+
+    models: tuple[str, ...]
+    dataset: str
+    epochs: tuple[int, ...]  # two values where the paper prints 7/14 or 30/90
+    base_lr: float
+    lr_decay: str  # "linear" or "cosine", after the warm-up
+    weight_decay: float
+    dropout: float
+
+
+BATCH_SIZE = 4096
+WARMUP_STEPS = 10_000
+GRADIENT_CLIP_NORM = 1.0  # global norm; for the rows on ImageNet only
+
+TABLE_3 = (
+    TrainingRecipe(("B/16", "B/32"), "JFT-300M", (7,), 8e-4, "linear", 0.1, 0.0),
+    TrainingRecipe(("L/32",), "JFT-300M", (7,), 6e-4, "linear", 0.1, 0.0),
+    TrainingRecipe(("L/16",), "JFT-300M", (7, 14), 4e-4, "linear", 0.1, 0.0),
+    TrainingRecipe(("H/14",), "JFT-300M", (14,), 3e-4, "linear", 0.1, 0.0),
+    TrainingRecipe(("R50x1", "R50x2"), "JFT-300M", (7,), 1e-3, "linear", 0.1, 0.0),
+    TrainingRecipe(("R101x1",), "JFT-300M", (7,), 8e-4, "linear", 0.1, 0.0),
+    TrainingRecipe(("R152x1", "R152x2"), "JFT-300M", (7,), 6e-4, "linear", 0.1, 0.0),
+    TrainingRecipe(
+        ("R50+B/16", "R50+B/32"), "JFT-300M", (7,), 8e-4, "linear", 0.1, 0.0
+    ),
+    TrainingRecipe(("R50+L/32",), "JFT-300M", (7,), 2e-4, "linear", 0.1, 0.0),
+    TrainingRecipe(("R50+L/16",), "JFT-300M", (7, 14), 4e-4, "linear", 0.1, 0.0),
+    TrainingRecipe(("B/16", "B/32"), "ImageNet-21k", (90,), 1e-3, "linear", 0.03, 0.1),
+    TrainingRecipe(
+        ("L/16", "L/32"), "ImageNet-21k", (30, 90), 1e-3, "linear", 0.03, 0.1
+    ),
+    TrainingRecipe(("all",), "ImageNet", (300,), 3e-3, "cosine", 0.3, 0.1),
+)
+
+
 def _at_least_one(num_classes: int, in_channels: int) -> None:
     if num_classes < 1 or in_channels < 1:
         raise ValueError(
@@ -85,41 +123,3 @@ def count_parameters(
         "layer norm": 2 * d,
         "head": d * num_classes + num_classes,
     }
-
-
-@dataclass(frozen=True)
-class TrainingRecipe:
-    """One row of Table 3: how a ViT, a ResNet or a hybrid of both was pre-trained."""
-
-    models: tuple[str, ...]
-    dataset: str
-    epochs: tuple[int, ...]  # two values where the paper prints 7/14 or 30/90
-    base_lr: float
-    lr_decay: str  # "linear" or "cosine", after the warm-up
-    weight_decay: float
-    dropout: float
-
-
-BATCH_SIZE = 4096
-WARMUP_STEPS = 10_000
-GRADIENT_CLIP_NORM = 1.0  # global norm; for the rows on ImageNet only
-
-TABLE_3 = (
-    TrainingRecipe(("B/16", "B/32"), "JFT-300M", (7,), 8e-4, "linear", 0.1, 0.0),
-    TrainingRecipe(("L/32",), "JFT-300M", (7,), 6e-4, "linear", 0.1, 0.0),
-    TrainingRecipe(("L/16",), "JFT-300M", (7, 14), 4e-4, "linear", 0.1, 0.0),
-    TrainingRecipe(("H/14",), "JFT-300M", (14,), 3e-4, "linear", 0.1, 0.0),
-    TrainingRecipe(("R50x1", "R50x2"), "JFT-300M", (7,), 1e-3, "linear", 0.1, 0.0),
-    TrainingRecipe(("R101x1",), "JFT-300M", (7,), 8e-4, "linear", 0.1, 0.0),
-    TrainingRecipe(("R152x1", "R152x2"), "JFT-300M", (7,), 6e-4, "linear", 0.1, 0.0),
-    TrainingRecipe(
-        ("R50+B/16", "R50+B/32"), "JFT-300M", (7,), 8e-4, "linear", 0.1, 0.0
-    ),
-    TrainingRecipe(("R50+L/32",), "JFT-300M", (7,), 2e-4, "linear", 0.1, 0.0),
-    TrainingRecipe(("R50+L/16",), "JFT-300M", (7, 14), 4e-4, "linear", 0.1, 0.0),
-    TrainingRecipe(("B/16", "B/32"), "ImageNet-21k", (90,), 1e-3, "linear", 0.03, 0.1),
-    TrainingRecipe(
-        ("L/16", "L/32"), "ImageNet-21k", (30, 90), 1e-3, "linear", 0.03, 0.1
-    ),
-    TrainingRecipe(("all",), "ImageNet", (300,), 3e-3, "cosine", 0.3, 0.1),
-)

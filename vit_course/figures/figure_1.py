@@ -72,9 +72,10 @@ def _architecture(canvas: Canvas, sizes: dict[str, str]) -> None:
         end = left + width
         _card(canvas, _TOP, (left, width), colour, words)
     _way(canvas, _TOP, end, 706)
-    for bar, length in enumerate((62, 18, 10)):
-        box = (708, _TOP + 12 - 20 * bar, length, 15)
-        canvas.card(box, "head", 1, radius=2)
+    for bar, (left, length) in enumerate(((724, 46), (724, 8), (711, 13))):
+        box = (left, _TOP + 12 - 20 * bar, length, 15)
+        canvas.card(box, "head", 1, radius=2)  # the last logit is negative
+    canvas.line("", (724, _TOP - 34), (724, _TOP + 33))
     canvas.text(742, _TOP + 54, "output: logits", weight="bold")
     canvas.text(742, _TOP - 50, sizes["logits"])
 
