@@ -1,36 +1,59 @@
-"""A small CNN and a ViT of equal size, on 30 to 1,000 training images.
+"""A CNN and a ViT on 30 to 1,000 training images, plain and with shuffled patches.
 
-Both also with the patches of every image in one fixed random order. Test images
-are drawn for this purpose; the learning rates are chosen on validation images. With
---data, on photographs: ten classes, drawn with seed 0. Finished runs are kept in
-`build/`: interrupted, it goes on where it was.
+The ViT is compared with a CNN of as many parameters and with one of as many
+floating-point operations; the larger CNN is also trained on images whose patches stand
+in one fixed random order. For the ViT that order changes nothing (lesson A3 proves
+it), so it has no runs of its own. Rates are chosen on validation images, for each
+model and condition, from a grid that grows until the best is not at its edge. Each size
+has its own number of steps; what twice as many change is measured, too. Each run
+is a line of `inductive_bias_runs.jsonl`: interrupted, it goes on where it was.
 """
 
 import argparse
+import itertools
 import json
 import statistics
 import time
 from pathlib import Path
 
 import torch
-from ablation import BUILD, MIDDLE, ROOT, interval
+from ablation import BUILD, MIDDLE, ROOT, holm, interval, predict
+from scipy import stats
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import v2
 
 from going_modular.data_setup import create_transform, load_folder
-from going_modular.engine import test_step, train
+from going_modular.engine import train
 from going_modular.optimization import create_optimizer, warmup_schedule
 from going_modular.pretrain import load_images
 from going_modular.rendered_foods import draw_food_set
 from going_modular.small_cnn import SmallCNN, equal_vit, shuffle_patches
 from helper_functions import set_seeds
 
+RUNS = ROOT / "benchmarks" / "inductive_bias_runs.jsonl"
 SIDE, PATCH, BATCH = 32, 4, 32
-SIZES = (30, 100, 300, 1000)
-RATES = (3e-4, 1e-3, 3e-3)
+STEPS = {30: 300, 100: 600, 300: 1000, 1000: 1500}  # by number of training images
+RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+FIRST_RATES = (2, 3)  # indices; more are tried while the best is at an edge
+TUNED_SIZE = 300
+TUNING_SEEDS = (100, 101)
 DRAWN_SEED, VAL, TEST = 31_030, 300, 600  # images in all
 CLASSES = 10  # of photographs
+MODELS = {
+    "ViT": equal_vit,
+    "CNN": SmallCNN,
+    "CNN, shuffled": SmallCNN,
+    "CNN of equal FLOPs": lambda classes: SmallCNN(classes, width=21),
+}
+COMPARED = [
+    ("CNN", "ViT"),
+    ("CNN of equal FLOPs", "ViT"),
+    ("CNN", "CNN, shuffled"),
+    ("CNN, shuffled", "ViT"),
+]
 
 
 class Images(TensorDataset):
@@ -53,9 +76,9 @@ class Images(TensorDataset):
 
 def rendered() -> tuple[torch.Tensor, torch.Tensor]:
     """Draws three classes; returns images (n, 3, 32, 32) and labels."""
-    folder, each = BUILD / "inductive_bias", (max(SIZES) + VAL + TEST + 2) // 3
+    folder, each = BUILD / "inductive_bias", (max(STEPS) + VAL + TEST + 2) // 3
     if not folder.is_dir():
-        print(f"drawing {3 * each} pictures")
+        print(f"drawing {3 * each} images")
         draw_food_set(folder, each, 0, seed=DRAWN_SEED)
     found = load_folder(folder / "train", create_transform(SIDE, MIDDLE, MIDDLE))
     images, labels = zip(*found, strict=True)
@@ -73,7 +96,7 @@ def photographs(sources: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
     return images[keep].float() / 127.5 - 1, labels
 
 
-def parts(labels: torch.Tensor, seed: int) -> dict[str, list[int]]:
+def parts(labels: torch.Tensor, seed: int) -> dict:
     """Balanced indices: test and validation are the same for each seed."""
     classes = int(labels.max()) + 1
     pools = []
@@ -82,93 +105,184 @@ def parts(labels: torch.Tensor, seed: int) -> dict[str, list[int]]:
         fixed = torch.randperm(len(members), generator=torch.Generator().manual_seed(0))
         pools.append(members[fixed])
     val, test = VAL // classes, TEST // classes
-    found = {"test": [pool[:test] for pool in pools]}
-    found["val"] = [pool[test : test + val] for pool in pools]
+    found: dict = {"test": [pool[:test] for pool in pools]}
+    found["validation"] = [pool[test : test + val] for pool in pools]
     shuffled = []
     for pool in pools:
         rest = pool[test + val :]
         generator = torch.Generator().manual_seed(1 + seed)
         shuffled.append(rest[torch.randperm(len(rest), generator=generator)])
-    for size in SIZES:  # each size holds the smaller ones
+    for size in STEPS:  # each size holds the smaller ones
         counts = [size // classes + (i < size % classes) for i in range(classes)]
         found[size] = [s[:n] for s, n in zip(shuffled, counts, strict=True)]
     return {name: torch.cat(rows).tolist() for name, rows in found.items()}
 
 
-def run(model, lr, train_set, test_set, steps, seed) -> float:
-    """Trains for a number of steps and returns the accuracy on the other set."""
-    set_seeds(seed)
+def run(name: str, lr: float, train_set: Images, measured: Images, steps: int) -> float:
+    """Trains for a number of steps; percent of the measured images that are right."""
     classes = int(train_set.tensors[1].max()) + 1
-    model = SmallCNN(classes) if model == "CNN" else equal_vit(classes)
+    model = MODELS[name](classes)
     model = model.to(memory_format=torch.channels_last)  # faster convolutions
-    sampler = RandomSampler(train_set, replacement=False, num_samples=steps * BATCH)
+    sampler = RandomSampler(train_set, num_samples=steps * BATCH)
     loader = DataLoader(train_set, BATCH, sampler=sampler)
     optimizer = create_optimizer(model, lr)
     scheduler = warmup_schedule(optimizer, steps // 10, steps)
-    options = {"scheduler": scheduler, "clip_norm": 1.0, "verbose": False}
-    loss_fn = nn.CrossEntropyLoss()
-    train(model, loader, None, optimizer, loss_fn, 1, **options)
-    return test_step(model, DataLoader(test_set, 200), loss_fn, "cpu")[1]
+    train(
+        model,
+        loader,
+        None,
+        optimizer,
+        nn.CrossEntropyLoss(),
+        scheduler=scheduler,
+        clip_norm=1.0,
+        verbose=False,
+    )
+    images = torch.stack([image for image, _ in measured])
+    return 100 * (predict(model, images) == measured.tensors[1]).float().mean().item()
+
+
+def describe(classes: int) -> dict:
+    """Parameters and operations (one image, forward) of each model."""
+    found = {}
+    for name, create in MODELS.items():
+        model = create(classes)
+        # The counter does not know the fused attention of a CPU.
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            model(torch.zeros(1, 3, SIDE, SIDE))
+        found[name] = {
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "mega_flops": round(counter.get_total_flops() / 1e6, 1),
+        }
+    return found
+
+
+class Experiment:
+    """The runs of one kind of images: those that are stored, and new ones."""
+
+    def __init__(self, kind: str, images, labels, path: Path) -> None:
+        self.kind, self.images, self.labels, self.path = kind, images, labels, path
+        self.order = torch.randperm(64, generator=torch.Generator().manual_seed(0))
+        lines = path.read_text().splitlines() if path.is_file() else []
+        self.done = {}
+        for entry in map(json.loads, lines):
+            accuracy = entry.pop("accuracy")
+            self.done[json.dumps(entry)] = accuracy
+
+    def measure(self, name, lr, size, seed, split, steps: int = 0) -> float:
+        """Percent of the images of a split; trains unless that run is stored."""
+        steps = steps or STEPS[size]
+        entry = {"kind": self.kind, "model": name, "lr": lr, "images": size}
+        entry |= {"steps": steps, "seed": seed, "split": split}
+        key = json.dumps(entry)
+        if key not in self.done:
+            start, index = time.perf_counter(), parts(self.labels, seed)
+            order = self.order if name.endswith("shuffled") else None
+            chosen = index[size]
+            fitted = Images(self.images[chosen], self.labels[chosen], order, True)
+            chosen = index[split]
+            measured = Images(self.images[chosen], self.labels[chosen], order)
+            set_seeds(seed)
+            accuracy = round(run(name, lr, fitted, measured, steps), 3)
+            with self.path.open("a") as file:
+                file.write(json.dumps(entry | {"accuracy": accuracy}) + "\n")
+            self.done[key] = accuracy
+            spent = time.perf_counter() - start
+            print(*entry.values(), f"{accuracy:.1f} % {spent:.0f} s", flush=True)
+        return self.done[key]
+
+    def choose_rate(self, name: str) -> tuple[float, dict[float, float]]:
+        """The rate with the best mean validation accuracy, between two others."""
+        means: dict[float, float] = {}
+        low, high = FIRST_RATES
+        while True:
+            for rate in RATES[low : high + 1]:
+                means[rate] = statistics.mean(
+                    self.measure(name, rate, TUNED_SIZE, seed, "validation")
+                    for seed in TUNING_SEEDS
+                )
+            best = max(means, key=means.__getitem__)
+            if RATES[low] < best < RATES[high]:
+                return best, {rate: round(means[rate], 2) for rate in sorted(means)}
+            low -= best == RATES[low]
+            high += best == RATES[high]
+            if low < 0 or high == len(RATES):
+                raise RuntimeError(f"{name} is best at an end of RATES: add one there")
+
+
+def table(accuracies: dict, seeds: list[int]) -> tuple[list[dict], list[dict]]:
+    """Rows of means, and paired differences with 95 % intervals and Holm's p-values."""
+    rows, pairs, p_values = [], [], []
+    for name, size in itertools.product(MODELS, STEPS):
+        values = [accuracies[name, size, seed] for seed in seeds]
+        low, high = interval(values)
+        row = {"model": name, "images": size, "mean": round(statistics.mean(values), 2)}
+        row |= {"interval": [round(low, 2), round(high, 2)], "accuracies": values}
+        rows.append(row)
+    for (first, second), size in itertools.product(COMPARED, STEPS):
+        # One seed draws the same training images for both.
+        values = [
+            accuracies[first, size, seed] - accuracies[second, size, seed]
+            for seed in seeds
+        ]
+        low, high = interval(values)
+        pair = {"first": first, "second": second, "images": size}
+        pair |= {"difference": round(statistics.mean(values), 2)}
+        pairs.append(pair | {"interval": [round(low, 2), round(high, 2)]})
+        test = stats.ttest_1samp(values, 0)
+        p_values.append(float(test.pvalue))  # pyright: ignore[reportAttributeAccessIssue]
+    for pair, p in zip(pairs, holm(p_values), strict=True):
+        pair["p_holm"] = float(f"{p:.2g}")
+    return rows, pairs
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", nargs="+", help="folders or zips (default: rendered)")
     parser.add_argument(
         "--seeds", type=int, default=5, help="number of seeds, 2 or more (default: 5)"
     )
-    parser.add_argument("--steps", type=int, default=300, help="default: 300")
-    parser.add_argument("--json", type=Path, help="file for the results")
+    parser.add_argument(
+        "--runs", type=Path, default=RUNS, help=f"a line a run (default: {RUNS.name})"
+    )
+    parser.add_argument("--json", type=Path, help="file for the table")
     args = parser.parse_args()
     kind = "photographs" if args.data else "rendered"
     images, labels = photographs(args.data) if args.data else rendered()
-    order = torch.randperm(64, generator=torch.Generator().manual_seed(0))
-    log = BUILD / f"inductive_bias_{kind}.jsonl"
-    BUILD.mkdir(exist_ok=True)
-    lines = log.read_text().splitlines() if log.is_file() else []
-    done = {json.dumps(e["run"]): e["accuracy"] for e in map(json.loads, lines)}
-
-    def measure(model, lr, size, shuffled, seed, on) -> float:
-        name = [model, lr, size, shuffled, seed, on, args.steps]
-        if json.dumps(name) not in done:
-            start, index = time.perf_counter(), parts(labels, seed)
-            this = order if shuffled else None
-            fit = Images(images[index[size]], labels[index[size]], this, augment=True)
-            other = Images(images[index[on]], labels[index[on]], this)
-            accuracy = run(model, lr, fit, other, args.steps, seed)
-            done[json.dumps(name)] = accuracy
-            with log.open("a") as file:
-                file.write(json.dumps({"run": name, "accuracy": accuracy}) + "\n")
-            seconds = time.perf_counter() - start
-            print(*name, f"{accuracy:.1%} {seconds:.0f} s", flush=True)
-        return done[json.dumps(name)]
-
-    rates, tried = {}, {}
-    for model in ("CNN", "ViT"):
-        found = {lr: measure(model, lr, 300, False, 0, "val") for lr in RATES}
-        rates[model], tried[model] = max(found, key=found.get), list(found.values())
-    rows = []
-    for seed in range(args.seeds):
-        for size in SIZES:
-            for model in ("CNN", "ViT"):
-                for shuffled in (False, True):
-                    measure(model, rates[model], size, shuffled, seed, "test")
-    for model in ("CNN", "ViT"):
-        for shuffled in (False, True):
-            for size in SIZES:
-                values = [
-                    100 * measure(model, rates[model], size, shuffled, seed, "test")
-                    for seed in range(args.seeds)
-                ]
-                row = {"model": model, "shuffled": shuffled, "pictures": size}
-                row["mean"] = round(statistics.mean(values), 2)
-                row["interval"] = [round(v, 2) for v in interval(values)]
-                row["accuracies"] = [round(v, 2) for v in values]
-                rows.append(row)
-                print(model, shuffled, size, row["mean"], row["interval"])
-    stored = {"pictures": kind, "seeds": list(range(args.seeds)), "steps": args.steps}
-    stored |= {"classes": int(labels.max()) + 1, "test_pictures": TEST}
-    stored |= {"rates": rates, "rates_tried": RATES, "validation": tried, "rows": rows}
+    experiment = Experiment(kind, images, labels, args.runs)
+    rates, validation = {}, {}
+    for name in MODELS:
+        rates[name], validation[name] = experiment.choose_rate(name)
+    seeds = list(range(args.seeds))
+    accuracies = {
+        (name, size, seed): experiment.measure(name, rates[name], size, seed, "test")
+        for seed, size, name in itertools.product(seeds, STEPS, MODELS)
+    }
+    longer = []  # has training come to an end? Validation images, one seed
+    for size, name in itertools.product(STEPS, MODELS):
+        seed = TUNING_SEEDS[0]
+        once, twice = (
+            experiment.measure(name, rates[name], size, seed, "validation", steps)
+            for steps in (STEPS[size], 2 * STEPS[size])
+        )
+        longer.append({"model": name, "images": size, "once": once, "twice": twice})
+    rows, pairs = table(accuracies, seeds)
+    for row in rows:
+        low, high = row["interval"]
+        print(
+            f"{row['model']:18} {row['images']:4} images {row['mean']:5.1f} %", end=""
+        )
+        print(f" ({low:.1f} … {high:.1f})")
+    for pair in pairs:
+        low, high = pair["interval"]
+        print(f"{pair['first']} - {pair['second']}, {pair['images']} images:", end=" ")
+        print(f"{pair['difference']:+.1f} ({low:+.1f} … {high:+.1f})", end=" ")
+        print(f"Holm p {pair['p_holm']:.2g}")
+    classes = int(labels.max()) + 1
+    stored = {"images": kind, "classes": classes, "seeds": seeds}
+    stored |= {"train_steps": STEPS, "batch": BATCH, "models": describe(classes)}
+    stored |= {"validation_images": VAL, "test_images": TEST, "rates": rates}
+    stored |= {"validation": validation, "twice_the_steps": longer}
+    stored |= {"rows": rows, "comparisons": pairs}
     path = args.json or ROOT / f"benchmarks/inductive_bias_{kind}.json"
     path.write_text(json.dumps(stored, indent=1) + "\n")
 
