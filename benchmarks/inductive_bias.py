@@ -5,7 +5,7 @@ floating-point operations; the larger CNN is also trained on images whose patche
 in one fixed random order. For the ViT that order changes nothing (lesson A3 proves
 it), so it has no runs of its own. Rates are chosen on validation images, for each
 model and condition, from a grid that grows until the best is not at its edge. Each size
-has its own number of steps; what twice as many change is measured, too. Each run
+has its own number of steps; what twice as many change is measured for the largest. Each run
 is a line of `inductive_bias_runs.jsonl`: interrupted, it goes on where it was.
 """
 
@@ -257,9 +257,9 @@ def main() -> None:
         (name, size, seed): experiment.measure(name, rates[name], size, seed, "test")
         for seed, size, name in itertools.product(seeds, STEPS, MODELS)
     }
-    longer = []  # has training come to an end? Validation images, one seed
-    for size, name in itertools.product(STEPS, MODELS):
-        seed = TUNING_SEEDS[0]
+    longer = []  # has training come to an end? Fewest epochs, validation images
+    size, seed = max(STEPS), TUNING_SEEDS[0]
+    for name in MODELS:
         once, twice = (
             experiment.measure(name, rates[name], size, seed, "validation", steps)
             for steps in (STEPS[size], 2 * STEPS[size])
@@ -268,10 +268,8 @@ def main() -> None:
     rows, pairs = table(accuracies, seeds)
     for row in rows:
         low, high = row["interval"]
-        print(
-            f"{row['model']:18} {row['images']:4} images {row['mean']:5.1f} %", end=""
-        )
-        print(f" ({low:.1f} … {high:.1f})")
+        print(f"{row['model']:18} {row['images']:4} images", end="  ")
+        print(f"{row['mean']:5.1f} % ({low:.1f} … {high:.1f})")
     for pair in pairs:
         low, high = pair["interval"]
         print(f"{pair['first']} - {pair['second']}, {pair['images']} images:", end=" ")
