@@ -5,8 +5,8 @@ floating-point operations; the larger CNN is also trained on images whose patche
 in one fixed random order. For the ViT that order changes nothing (lesson A3 proves
 it), so it has no runs of its own. Rates are chosen on validation images, for each
 model and condition, from a grid that grows until the best is not at its edge. Each size
-has its own number of steps; what twice as many change is measured for the largest. Each run
-is a line of `inductive_bias_runs.jsonl`: interrupted, it goes on where it was.
+has its own number of steps; for the largest, twice as many are tried, too. Each run is
+a line of `inductive_bias_runs.jsonl`: interrupted, it goes on where it was.
 """
 
 import argparse
