@@ -98,7 +98,7 @@ OF_LESSONS: dict[str, tuple[str, Callable[..., Canvas]]] = {
         "Three tokens of four values go to two heads. Each head multiplies all four "
         "values by a matrix of its own, (4, 2), has a map of its own, (3, 3), which is "
         "given, and makes two values per token; the results lie side by side, (3, 4), "
-        "and a last matrix mixes them. A frame follows token 1.",
+        "and are multiplied by a last matrix, (4, 4). A frame follows token 1.",
         draw_two_heads,
     ),
     "wirings": (

@@ -70,14 +70,14 @@ def _matrix(
 
 def draw_two_heads(dark: bool = False) -> Canvas:
     """Draws tokens, two heads above each other, their results, and the projection."""
-    found, canvas = measure(), Canvas(800, 378, dark)
-    middle = 190
+    found, canvas = measure(), Canvas(800, 440, dark)
+    middle = 228
     tokens = np.array(TOKENS, dtype=float)
     top = middle + 1.5 * _HEIGHT
     for row in range(len(TOKENS)):
         canvas.text(9, top - (row + 0.5) * _HEIGHT, f"{row}", weight="bold")
     _matrix(canvas, tokens, 20, top, 26, "{:.0f}", r"tokens $\mathbf{z}$", "layer norm")
-    for number, lane in enumerate((280, 100)):  # the middle of each head's row
+    for number, lane in enumerate((318, 138)):  # the middle of each head's row
         order = ("first", "second")[number]
         count = number + 1  # the paper counts from 1
         canvas.way((128, middle), (138, middle), (138, lane), (158, lane))
@@ -95,13 +95,17 @@ def draw_two_heads(dark: bool = False) -> Canvas:
         canvas.way((451, lane), (471, lane))
         name = rf"$\mathrm{{SA}}_{count} = A\,\mathbf{{v}}$"
         _matrix(canvas, found.output[number], 477, top, 33, "{:.1f}", name)
-        canvas.way((549, lane), (570, lane), (570, 258), (600, 258))
-    top = 258 + 1.5 * _HEIGHT
+        canvas.way((549, lane), (570, lane), (570, 354), (600, 354))
+    left, right = 610, 786  # of the column on the right
+    top = 354 + 1.5 * _HEIGHT
     _matrix(
-        canvas, found.joined, 610, top, 36, "{:.1f}", "first head   |   second head"
+        canvas, found.joined, left, top, 36, "{:.1f}", "first head   |   second head"
     )
-    canvas.text(682, top + 36, "side by side", size=11)
-    canvas.way((672, 198), (672, 150))
-    canvas.text(682, 174, r"times $\mathbf{U}_{msa}$", ha="left", size=11)
-    _matrix(canvas, found.msa, 610, 112, 36, "{:.1f}", r"$\mathrm{MSA}(\mathbf{z})$")
+    canvas.text(left + 72, top + 34, "side by side", size=11)
+    matrix, name = np.array(U_MSA, dtype=float), r"times $\mathbf{U}_{msa}$"
+    _matrix(canvas, matrix, left + 20, 270, 26, "{:.0f}", name, framed=False)
+    canvas.way((right - 20, 354), (right, 354), (right, 73), (right - 20, 73))
+    top = 73 + 1.5 * _HEIGHT
+    name = r"$\mathrm{MSA}(\mathbf{z})$"
+    _matrix(canvas, found.msa, left, top, 36, "{:.1f}", name)
     return canvas
