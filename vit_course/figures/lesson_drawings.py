@@ -15,7 +15,7 @@ from vit_course.figures.four_to_eight import draw_four_to_eight
 from vit_course.figures.hero import draw_hero
 from vit_course.figures.loading import draw_loading
 from vit_course.figures.mlp_by_hand import draw_mlp_by_hand
-from vit_course.figures.patch_axes import draw_patch_axes
+from vit_course.figures.patch_axes import draw_patch_axes, draw_patch_axes_back
 from vit_course.figures.residual_stream import draw_residual_stream
 from vit_course.figures.sliding_kernel import draw_sliding_kernel
 from vit_course.figures.two_heads import draw_two_heads
@@ -61,9 +61,9 @@ OF_LESSONS: dict[str, tuple[str, Callable[..., Canvas]]] = {
     ),
     "loading": (
         "From files to a batch. Folders named pizza, steak and sushi hold the images; "
-        "the Dataset numbers and transforms them and knows each label; the DataLoader "
-        "shuffles the entries and deals 32 at a time; a batch is one tensor of images, "
-        "(32, 3, 224, 224), and one of labels, (32,).",
+        "the Dataset numbers them, and when asked for an entry it makes a tensor and "
+        "its label; the DataLoader asks in random order and deals 32 at a time; a "
+        "batch is one tensor of images, (32, 3, 224, 224), and one of labels, (32,).",
         draw_loading,
     ),
     "mlp_by_hand": (
@@ -79,6 +79,12 @@ OF_LESSONS: dict[str, tuple[str, Callable[..., Canvas]]] = {
         "after B; a reshape joins them to N, and C, P and P to one axis. Pixel 22 goes "
         "from index 3, 4 of the image to index 5, 2: the third value of patch 6.",
         draw_patch_axes,
+    ),
+    "patch_axes_back": (
+        "The way back: the six axes B, H/P, W/P, C, P and P, numbered from 0 to 5, go "
+        "to the order 0, 3, 1, 4, 2, 5, which is B, C, H/P, P, W/P, P. Pixel 22 goes "
+        "from patch row 1 and patch column 2 back to its place in the image.",
+        draw_patch_axes_back,
     ),
     "residual_stream": (
         "A token of two features, 8 and 2, on a thick line from z_0 to z_2, the "

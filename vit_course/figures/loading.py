@@ -73,9 +73,9 @@ def draw_loading(dark: bool = False) -> Canvas:
     """Draws four steps: the folders, the Dataset, the DataLoader and one batch."""
     titles = ("folders", "Dataset", "DataLoader", "a batch")
     below = (
-        ("one per class:", "the name is the label"),
-        ("a numbered album:", "a tensor and its label"),
-        ("shuffles the entries,", "deals 32 at a time"),
+        ("one per class,", "named after it"),
+        ("makes an entry", "when asked for it"),
+        ("asks in random order,", "deals 32 at a time"),
         ("images in one tensor,", "labels: (32,)"),
     )
     canvas = Canvas(800, 290, dark)

@@ -1,6 +1,10 @@
-"""How `patchify` cuts an image: four axes become six, change places, become three."""
+"""How `patchify` cuts an image: four axes become six, change places, become three.
+
+A second drawing shows how `unpatchify` puts the six axes back in their places.
+"""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -105,15 +109,16 @@ def _ends(axes: tuple, top: float, below: bool) -> dict[str, tuple[float, float]
     return places
 
 
-def _draw_axes(canvas: Canvas, number: int, step: Step) -> None:
+def _draw_axes(
+    canvas: Canvas, top: float, axes: tuple, step: Step, heading: tuple[int, str, str]
+) -> None:
     """Draws the axes of one step, their sizes, and the index of the pixel."""
-    top = _TOPS[number]
-    title, words = TITLES[number]
-    canvas.step(16, top - 12, number + 1, PATCH_ROW, title)
+    number, title, words = heading
+    canvas.step(16, top - 12, number, PATCH_ROW, title)
     canvas.text(16, top - 36, words, ha="left")
     words, bold = f"index of pixel {FOLLOWED}", "bold"
     canvas.text(16, top - _TALL - 15, words, PIXEL, ha="left", weight=bold)
-    shown = zip(AXES[number], step.tensor.shape, step.index, strict=True)
+    shown = zip(axes, step.tensor.shape, step.index, strict=True)
     for (name, colours, first, last), size, index in shown:
         left, width = _span(first, last)
         part = width / len(colours)
@@ -130,24 +135,28 @@ def _draw_axes(canvas: Canvas, number: int, step: Step) -> None:
         canvas.card(box, whole, fill, f"{index}", weight="bold")
 
 
-def _number_axes(canvas: Canvas) -> None:
-    """Numbers the six axes of the split, and again where the permute puts them."""
+def _number_axes(canvas: Canvas, *steps: tuple[float, tuple]) -> None:
+    """Numbers six axes, and again where the permute puts them.
+
+    Args:
+        canvas: to draw on.
+        steps: top and axes, of the step before the permute and the one after it.
+    """
     numbers: dict[tuple[str, ...], int] = {}
-    for n, (_, colours, _, _) in enumerate(AXES[1]):
+    for n, (_, colours, _, _) in enumerate(steps[0][1]):
         numbers[colours] = n
-    for step in (1, 2):
-        for _, colours, first, last in AXES[step]:
+    for top, axes in steps:
+        for _, colours, first, last in axes:
             left, width = _span(first, last)
             x = left + width / 2 + 11
-            canvas.text(x, _TOPS[step] + 9, f"{numbers[colours]}", size=9)
+            canvas.text(x, top + 9, f"{numbers[colours]}", size=9)
 
 
-def _draw_links(canvas: Canvas) -> None:
-    """Draws where each axis goes from one step to the next."""
-    for number in range(3):
-        start = _ends(AXES[number], _TOPS[number], below=True)
-        end = _ends(AXES[number + 1], _TOPS[number + 1], below=False)
-        for colour, (x, y) in start.items():
+def _draw_links(canvas: Canvas, *steps: tuple[float, tuple]) -> None:
+    """Draws where each axis goes from one step, a top and its axes, to the next."""
+    for (above, axes), (below, moved) in pairwise(steps):
+        end = _ends(moved, below, below=False)
+        for colour, (x, y) in _ends(axes, above, below=True).items():
             along, down = end[colour]
             low, high = y - 30, down + 12
             canvas.line("", (x, y), (x, low), colour=colour, width=2)
@@ -180,9 +189,9 @@ def _draw_image(canvas: Canvas, values: np.ndarray) -> None:
         canvas.text(left + middle, top + 11, f"{number}", PATCH_COLUMN)
 
 
-def _draw_split(canvas: Canvas, values: np.ndarray) -> None:
+def _draw_split(canvas: Canvas, top: float, values: np.ndarray) -> None:
     """Draws the first image with its patches apart: two numbers for each direction."""
-    left, top, gap = 598, _TOPS[1] - 30, 12
+    left, top, gap = 598, top - 30, 12
     for (down, row, across, column), value in np.ndenumerate(values):
         x = left + (across * SIZE + column) * _CELL + across * gap
         y = top - (down * SIZE + row + 1) * _CELL - down * gap
@@ -203,9 +212,9 @@ def _draw_split(canvas: Canvas, values: np.ndarray) -> None:
             canvas.text(start + middle, top + 11, f"{pixel}", PIXEL_COLUMN)
 
 
-def _draw_moved(canvas: Canvas, values: np.ndarray) -> None:
+def _draw_moved(canvas: Canvas, top: float, values: np.ndarray) -> None:
     """Draws the patches of the first image in a row, each with its two numbers."""
-    start, top, gap, side = 514, _TOPS[2] - 26, 6, 20
+    start, top, gap, side = 514, top - 26, 6, 20
     for (down, across), patch in ((i, values[i]) for i in np.ndindex(ROWS, COLUMNS)):
         left = start + (down * COLUMNS + across) * (SIZE * side + gap)
         middle = left + SIZE * side / 2
@@ -230,16 +239,35 @@ def draw_patch_axes(dark: bool = False) -> Canvas:
     """Draws the shapes of `patchify` with an axis per colour, and one pixel's index."""
     steps, canvas = measure(), Canvas(800, 756, dark)
     canvas.colours[CHANNEL] = canvas.blend(canvas.colours["ink"], 0.3)
-    _draw_links(canvas)
-    for number, step in enumerate(steps):
-        _draw_axes(canvas, number, step)
-    _number_axes(canvas)
+    places = tuple(zip(_TOPS, AXES, strict=True))
+    _draw_links(canvas, *places)
+    for number, ((top, axes), step) in enumerate(zip(places, steps, strict=True)):
+        _draw_axes(canvas, top, axes, step, (number + 1, *TITLES[number]))
+    _number_axes(canvas, *places[1:3])
     images, split, moved, patches = (step.tensor.numpy() for step in steps)
     _draw_image(canvas, images[0, 0])
-    _draw_split(canvas, split[0, 0])
-    _draw_moved(canvas, moved[0])
+    _draw_split(canvas, _TOPS[1], split[0, 0])
+    _draw_moved(canvas, _TOPS[2], moved[0])
     _draw_patches(canvas, patches[0])
     for colour, words, x in _LEGEND:
         canvas.card((x - 92, 14, 14, 14), colour, 1, radius=2)
         canvas.text(x - 72, 21, words, ha="left")
+    return canvas
+
+
+def draw_patch_axes_back(dark: bool = False) -> Canvas:
+    """Draws the permute of `unpatchify`: six axes go back to their old order."""
+    _, split, moved, _ = measure()
+    canvas = Canvas(800, 340, dark)
+    canvas.colours[CHANNEL] = canvas.blend(canvas.colours["ink"], 0.3)
+    places = ((316, AXES[2]), (166, AXES[1]))
+    _draw_links(canvas, *places)
+    headings = ((1, "reshape", "split: six axes"), (2, "permute", "0, 3, 1, 4, 2, 5"))
+    for (top, axes), step, heading in zip(
+        places, (moved, split), headings, strict=True
+    ):
+        _draw_axes(canvas, top, axes, step, heading)
+    _number_axes(canvas, *places)
+    _draw_moved(canvas, 316, moved.tensor.numpy()[0])
+    _draw_split(canvas, 166, split.tensor.numpy()[0, 0])
     return canvas
