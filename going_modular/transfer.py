@@ -35,7 +35,7 @@ def extract_features(
     model.head = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
     try:
         with torch.no_grad():
-            pairs = [(model(x.to(device)).cpu(), y) for x, y in dataloader]
+            pairs = [(model(x.to(device)).cpu(), labels) for x, labels in dataloader]
     finally:
         model.head = head
     return TensorDataset(*(torch.cat(parts) for parts in zip(*pairs, strict=True)))
