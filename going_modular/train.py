@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Sized
 from contextlib import redirect_stdout
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast
 
@@ -38,6 +38,7 @@ from going_modular.training.setup import (
     create_loaders,
     enable_gradient_checkpointing,
     find_data,
+    train_head,
 )
 from going_modular.transfer import freeze
 from going_modular.vit import create_vit
@@ -81,11 +82,12 @@ def run(options: TrainOptions, device: torch.device) -> None:
     """Trains as the options say; of several processes, each calls it."""
     rank, size = rank_and_size()
     file = options.output / "run.pt"
+    running = file.exists()
     restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
-    if file.exists() and not (options.resume or restarted):
+    if running and not (options.resume or restarted):
         raise ValueError(f"{options.output} holds a run: --resume, or another --output")
     free = {"output", "resume", "device", "workers", "cache", "tensorboard"}
-    keep_arguments(asdict(options), options.output, file.exists(), free)
+    keep_arguments(asdict(options), options.output, running, free)
 
     folder = find_data(options.data)
     classes = load_folder(folder / "train").classes
@@ -94,6 +96,10 @@ def run(options: TrainOptions, device: torch.device) -> None:
         options.init, options.model, len(classes), options.img_size, options.dropout
     )
     config, preprocessing = config_of(model), model.preprocessing
+    if options.head_epochs and options.init != "scratch" and not running:
+        unaugmented = replace(options, augment=False)
+        train_on, *_ = create_loaders(folder, preprocessing, unaugmented)
+        train_head(model, train_on, options.head_epochs, device)
     if options.freeze:
         freeze(model)
     if options.gradient_checkpointing:

@@ -22,7 +22,7 @@ def option(default, help: str, low=-math.inf, high=math.inf, choices=None) -> An
 
 
 # Every GPU that runs this course has units for bfloat16; many CPUs have none, and are
-# slower with it. Lesson 14 measures it on yours.
+# slower with it. Lesson 14b measures it on yours.
 CUDA = torch.cuda.is_available()
 AMP, DEVICE = ("bf16", "cuda") if CUDA else ("off", "cpu")
 
@@ -36,6 +36,7 @@ class TrainOptions:
     model: str = option("vit_mini_8", "from scratch: a name of going_modular.variants")
     img_size: int = option(None, "image side in pixels; None: as the weights", 1)
     freeze: bool = option(False, "train the head only")
+    head_epochs: int = option(40, "epochs of the new head alone, first; 0: none", 0)
     epochs: int = option(20, "passes over the training images", 1)
     batch_size: int = option(32, "images per batch, over all processes", 1)
     accumulate: int = option(1, "batches per optimizer step", 1)

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 from safetensors import safe_open
 from torch.utils.checkpoint import checkpoint
@@ -20,8 +21,11 @@ from going_modular.data_setup import (
     create_train_val_test_dataloaders,
     create_transform,
 )
+from going_modular.engine import train
+from going_modular.optimization import create_optimizer
 from going_modular.training.options import TrainOptions
 from going_modular.transfer import (
+    extract_features,
     load_pretrained,
     load_weights,
     read_sizes,
@@ -99,6 +103,18 @@ def create_loaders(
         images: Any = getattr(loader.dataset, "dataset", loader.dataset)  # of a subset
         images.loader = CachedLoader(images.loader, options.cache)
     return train, val, test, classes
+
+
+def train_head(
+    model: ViT, images: DataLoader, epochs: int, device: torch.device | str
+) -> None:
+    """Trains the head alone, on frozen features: the recipe of lesson 12."""
+    features = DataLoader(extract_features(model, images, device), 32, shuffle=True)
+    optimizer = create_optimizer(model.head, lr=1e-3, weight_decay=1.0)
+    how: dict[str, Any] = {"epochs": epochs, "device": device, "verbose": False}
+    last = train(model.head, features, None, optimizer, **how)["train_acc"][-1]
+    model.zero_grad()
+    print(f"a new head, {epochs} epochs on frozen features: train_acc {last:.4f}")
 
 
 def _load(init: str) -> ViT:

@@ -1,4 +1,4 @@
-"""Lesson 14: several processes are one; what they share, save and refuse."""
+"""Lesson 14b: several processes are one; what they share, save and refuse."""
 
 import functools
 from pathlib import Path

@@ -1,6 +1,6 @@
 """A resumed run is the uninterrupted one; no other file is taken for it.
 
-Lesson 11 stops after an epoch, lesson 14 after any step.
+Lesson 11 stops after an epoch, lesson 14b after any step.
 """
 
 import errno
@@ -93,7 +93,7 @@ class Run:
         return self
 
     def train_by_steps(self, path=None, stop_at=None, **options):
-        """As lesson 14 does: asked to stop while it trains on a batch, it saves."""
+        """As lesson 14b does: asked to stop while it trains on a batch, it saves."""
         objects = (self.model, self.optimizer, self.schedule, self.loader)
         run, count = DistributedRun(path, *objects), iter(range(99))
 

@@ -133,10 +133,16 @@ def test_the_best_epoch_is_in_the_checkpoint(uninterrupted):
 
 
 @pytest.mark.slow
-def test_two_processes_are_one(pictures, tmp_path):
-    """15 of 18 pictures in batches of 4: the last one gives a process one image."""
-    same = [*TINY, "--data", pictures, "--no-augment", "--lr", "1e-3"]
+@pytest.mark.parametrize("init", ["scratch", "checkpoint"])
+@pytest.mark.parametrize("kind", ["--no-fsdp", "--fsdp"])
+def test_two_processes_are_one(pictures, tmp_path, init, kind):
+    """15 of 18 images in batches of 4: the last one gives a process one image.
+
+    On weights, each process trains the same new head first.
+    """
+    same = [*TINY, "--init", init, "--data", pictures, "--no-augment", "--lr", "1e-3"]
     for name, processes in (("one", 1), ("two", 2)):
+        same += [kind] if processes == 2 else []
         done = run(*MODULE, *same, "--output", tmp_path / name, processes=processes)
         assert done.returncode == 0, done.stderr
         epochs = [li for li in done.stdout.splitlines() if li.startswith("epoch")]
@@ -345,6 +351,33 @@ def test_the_end_of_a_worker_process_is_no_request_to_stop():
                 time.sleep(0.01)
     finally:
         signal.signal(signal.SIGCHLD, before)
+
+
+def test_a_new_head_is_trained_first_and_once(pictures, tmp_path, monkeypatch):
+    """At a learning rate of 0 nothing but the head differs from a run without."""
+    words = ["--data", str(pictures), "--epochs", "1", "--lr", "0", "--output"]
+    head, zeros = tmp_path / "head", tmp_path / "zeros"
+    assert main([*words, str(head)]) == 0
+    assert main([*words, str(zeros), "--head-epochs", "0"]) == 0
+    (found, _), (start, _) = weights(head), weights(zeros)
+    changed = {name for name in found if not torch.equal(found[name], start[name])}
+    assert changed == {"head.weight", "head.bias"}
+    assert not start["head.weight"].any() and not start["head.bias"].any()
+    before = (head / "run.pt").read_bytes()
+    monkeypatch.setattr("going_modular.train.train_head", None)  # a call would fail
+    assert main([*words, str(head), "--resume"]) == 0
+    assert (head / "run.pt").read_bytes() == before
+
+
+def test_the_default_s_probabilities_tell_the_classes_apart(pictures, tmp_path):
+    words = ["--data", str(pictures), "--epochs", "2", "--output", str(tmp_path)]
+    assert main(words) == 0
+    model, about = load_checkpoint(tmp_path / "model.safetensors")
+    _, _, test, _ = create_loaders(pictures, about["preprocessing"], TrainOptions())
+    ((images, labels),) = test
+    with torch.no_grad():
+        probabilities = model.eval()(images).softmax(dim=1)  # (6, 2)
+    assert probabilities[range(6), labels].min() > 0.6
 
 
 def test_an_older_run_is_not_overwritten(tmp_path, capsys):
