@@ -137,7 +137,9 @@ def show_images(
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     side = width / columns if width else min(2.2, 9.6 / columns)  # inches
-    size = (side * columns, rows * (side + (0.3 if titles else 0)))
+    breaks = max((title.count("\n") for title in titles), default=0)
+    above = 0.3 + 0.2 * breaks if titles else 0  # inches for a title, per row
+    size = (side * columns, rows * (side + above))
     fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
