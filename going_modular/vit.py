@@ -12,6 +12,32 @@ from going_modular.encoder import TransformerEncoder, TransformerEncoderBlock
 from going_modular.position_embedding import ViTEmbedding
 from going_modular.variants import VARIANTS
 
+POOLS = ("cls", "mean")
+
+
+def _check_name(what: str, name: str, known: tuple[str, ...]) -> None:
+    """Raises ValueError for an unknown name, and suggests the closest one."""
+    if name not in known:
+        near = difflib.get_close_matches(str(name).lower(), known, 1, cutoff=0.5)
+        hint = f", perhaps {near[0]!r}?" if near else ""
+        raise ValueError(
+            f"{what} must be one of {', '.join(known)}; got {name!r}{hint}"
+        )
+
+
+def _check_arguments(
+    pool: str, num_transformer_layers: int, num_classes: int, drop_path: float
+) -> None:
+    """Raises ValueError for arguments of `ViT` that none of its parts checks."""
+    _check_name("pool", pool, POOLS)
+    if min(num_transformer_layers, num_classes) < 1:
+        raise ValueError(
+            "num_transformer_layers and num_classes must be at least 1, "
+            f"got {num_transformer_layers} and {num_classes}"
+        )
+    if not 0 <= drop_path < 1:
+        raise ValueError(f"drop_path must be in [0, 1), got {drop_path}")
+
 
 class ViT(nn.Module):
     """The Vision Transformer: Equations 1 to 4; the defaults are ViT-B/16 (Table 1).
@@ -125,30 +151,3 @@ def create_vit(name: str = "vit_base_16", **overrides) -> ViT:
     """
     _check_name("name", name, tuple(VARIANTS))
     return ViT(**asdict(VARIANTS[name]) | overrides)
-
-
-POOLS = ("cls", "mean")
-
-
-def _check_name(what: str, name: str, known: tuple[str, ...]) -> None:
-    """Raises ValueError for an unknown name, and suggests the closest one."""
-    if name not in known:
-        near = difflib.get_close_matches(str(name).lower(), known, 1, cutoff=0.5)
-        hint = f", perhaps {near[0]!r}?" if near else ""
-        raise ValueError(
-            f"{what} must be one of {', '.join(known)}; got {name!r}{hint}"
-        )
-
-
-def _check_arguments(
-    pool: str, num_transformer_layers: int, num_classes: int, drop_path: float
-) -> None:
-    """Raises ValueError for arguments of `ViT` that none of its parts checks."""
-    _check_name("pool", pool, POOLS)
-    if min(num_transformer_layers, num_classes) < 1:
-        raise ValueError(
-            "num_transformer_layers and num_classes must be at least 1, "
-            f"got {num_transformer_layers} and {num_classes}"
-        )
-    if not 0 <= drop_path < 1:
-        raise ValueError(f"drop_path must be in [0, 1), got {drop_path}")
