@@ -15,10 +15,11 @@ LESSONS = [path for path in NOTEBOOKS if path.name[0].isdigit()]
 # Lessons that export nothing: another part does.
 EXPORT_NOTHING = {
     "00_replicating_a_paper",
-    "06b_masks_and_mixing",
+    "06b_masks",
     "07_multihead_self_attention",
     "07b_norms_heads_memory",
     "09b_depth_and_cost",
+    "09c_whose_pattern",
     "10b_shapes_memory_masks",
     "14c_replication_report",
     "A1_rendered_foods",

@@ -53,11 +53,11 @@ def measure() -> Example:
 def _matrix(
     canvas: Canvas, values, left, top, width, form="{:.2f}", framed: bool = True
 ) -> float:
-    """Draws a matrix with numbered rows, and returns where it ends on the right."""
+    """Draws a matrix, rows numbered from 0, and returns where it ends on the right."""
     canvas.matrix(values, left, top, (width, _HEIGHT), _PART, form)
     for row in range(TOKENS):
         middle = top - (row + 0.5) * _HEIGHT
-        canvas.text(left - 11, middle, f"{row + 1}", _PART, weight="bold")
+        canvas.text(left - 11, middle, f"{row}", _PART, weight="bold")
     right = left + width * values.shape[1]
     if framed:
         canvas.mark((left, top - (FOLLOWED + 1) * _HEIGHT, right - left, _HEIGHT))
@@ -65,16 +65,16 @@ def _matrix(
 
 
 def _number_columns(canvas: Canvas, left: float, top: float) -> None:
-    """Numbers the columns of a matrix of tokens by tokens."""
+    """Numbers the columns of a matrix of tokens by tokens, from 0."""
     for column in range(TOKENS):
         x = left + (column + 0.5) * _WIDE
-        canvas.text(x, top + 11, f"{column + 1}", _PART, weight="bold")
+        canvas.text(x, top + 11, f"{column}", _PART, weight="bold")
 
 
 def _as_sum(found: Example) -> tuple[str, str]:
     """Returns the framed row of the last step as a sum, and its result."""
     weights = found.weights[FOLLOWED]
-    terms = [rf"{weight:.2f}\,v_{i}" for i, weight in enumerate(weights, start=1)]
+    terms = [rf"{weight:.2f}\,v_{i}" for i, weight in enumerate(weights)]
     result = ",\\ ".join(f"{{{value:.2f}}}" for value in found.output[FOLLOWED])
     return " + ".join(terms), result
 
@@ -111,7 +111,7 @@ def draw_attention(dark: bool = False) -> Canvas:
     canvas.step(580, title, 5, _PART, "times v")
     _matrix(canvas, found.output, 602, top, _WIDE)
     terms, result = _as_sum(found)
-    line = rf"token {FOLLOWED + 1}:  ${terms}\ =\ ({result})$"
+    line = rf"token {FOLLOWED}:  ${terms}\ =\ ({result})$"
     canvas.text(20, 18, line, ha="left")
     canvas.text(780, 18, "rows: queries, columns: keys", ha="right")
     return canvas

@@ -10,10 +10,10 @@ from going_modular.self_attention import scaled_dot_product_attention
 from vit_course.figures.canvas import Canvas
 
 TOKENS = ((1, 0, 2, 1), (0, 2, 1, 1), (2, 1, 0, 1))  # N = 3, D = 4
-# U_v of the first and second head, (4, 2) each: no row is zero, all features are read.
-U_VALUE = (((1, 0), (0, 1), (1, 0), (0, 1)), ((1, 1), (1, 0), (0, 1), (0, -1)))
+# W_v of the first and second head, (4, 2) each: no row is zero, all features are read.
+W_VALUE = (((1, 0), (0, 1), (1, 0), (0, 1)), ((1, 1), (1, 0), (0, 1), (0, -1)))
 U_MSA = ((1, 0, 0, 1), (0, 1, 1, 0), (1, 0, -1, 0), (0, 1, 0, -1))
-SEED = 2806  # of U_q and U_k: the two heads look at different tokens
+SEED = 2806  # of W_q and W_k: the two heads look at different tokens
 FOLLOWED = 1  # the token whose rows are framed, from 0
 _PART = "attention"
 _HEIGHT = 26  # of a cell
@@ -43,10 +43,10 @@ def measure(seed: int = SEED) -> Heads:
     """Computes Equations 5 to 8 for the tokens above."""
     tokens = torch.tensor(TOKENS, dtype=torch.float64)
     generator = torch.Generator().manual_seed(seed)
-    u_query, u_key = torch.randn(2, 2, 4, 2, generator=generator, dtype=torch.float64)
-    value = tokens @ torch.tensor(U_VALUE, dtype=torch.float64)
+    w_query, w_key = torch.randn(2, 2, 4, 2, generator=generator, dtype=torch.float64)
+    value = tokens @ torch.tensor(W_VALUE, dtype=torch.float64)
     output, weights = scaled_dot_product_attention(
-        tokens @ u_query, tokens @ u_key, value
+        tokens @ w_query, tokens @ w_key, value
     )
     joined = torch.cat([*output], dim=1)
     msa = joined @ torch.tensor(U_MSA, dtype=torch.float64)
@@ -82,8 +82,8 @@ def draw_two_heads(dark: bool = False) -> Canvas:
         count = number + 1  # the paper counts from 1
         canvas.way((128, middle), (138, middle), (138, lane), (158, lane))
         canvas.text(188, lane + 84, f"{order} head", _PART, size=9, weight="bold")
-        matrix = np.array(U_VALUE[number], dtype=float)
-        name = rf"$\mathbf{{U}}_v^{count}$"
+        matrix = np.array(W_VALUE[number], dtype=float)
+        name = rf"$\mathbf{{W}}_v^{count}$"
         left, top = 162, lane + 2 * _HEIGHT
         _matrix(canvas, matrix, left, top, 26, "{:.0f}", name, framed=False)
         canvas.way((220, lane), (240, lane))
