@@ -46,8 +46,11 @@ test: $(VENV)/.author  ## check modules, lessons and proofs
 
 # What takes longest is begun first here, too.
 SLOW   := tests/training tests/exercises tests/site tests/lessons tests/project tests/data
+# They mostly wait for processes and a browser: one worker more keeps the cores busy.
+SLOW_WORKERS ?= 3
 test-slow: $(VENV)/.author  ## the checks that take minutes
-	@$(PYTEST) --no-loadscope-reorder $(SLOW) -m slow --durations=15
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n $(SLOW_WORKERS) --dist loadfile \
+		--no-loadscope-reorder $(SLOW) -m slow --durations=15
 	@$(NBVAL) notebooks/solutions
 
 types: $(VENV)/.author  ## check the types of package and tools with pyright
