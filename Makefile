@@ -49,8 +49,7 @@ SLOW   := tests/training tests/exercises tests/site tests/lessons tests/project 
 # They mostly wait for processes and a browser: one worker more keeps the cores busy.
 SLOW_WORKERS ?= 3
 test-slow: $(VENV)/.author  ## the checks that take minutes
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -n $(SLOW_WORKERS) --dist loadfile \
-		--no-loadscope-reorder $(SLOW) -m slow --durations=15
+	@$(PYTEST) -n $(SLOW_WORKERS) --no-loadscope-reorder $(SLOW) -m slow --durations=15
 	@$(NBVAL) notebooks/solutions
 
 types: $(VENV)/.author  ## check the types of package and tools with pyright
