@@ -168,8 +168,9 @@ def _begin_run(
 
     Without a file, `save` and `load` of the run do nothing.
     """
-    run = checkpoint
-    if not isinstance(run, Run):
+    if isinstance(checkpoint, Run):
+        run = checkpoint
+    else:
         run = Run(checkpoint, **parts, random=RandomState(dataloader))
     run.history = {
         f"{name}_{what}": [] for name in measured for what in ("loss", "acc")
