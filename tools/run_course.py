@@ -7,6 +7,8 @@ import os
 import re
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -156,7 +158,12 @@ def main() -> int:
     parser.add_argument(
         "--timeout", type=int, default=600, help="seconds per cell (default: 600)"
     )
+    parser.add_argument(
+        "--jobs", type=int, default=2, help="lessons run at a time (default: 2)"
+    )
     arguments = parser.parse_args()
+    if arguments.jobs < 1:
+        parser.error(f"--jobs must be 1 or more, not {arguments.jobs}")
     wanted = arguments.lessons or [""]
     paths = sorted((ROOT / "notebooks").glob("*.ipynb"))
     paths = [path for path in paths if any(part in path.name for part in wanted)]
@@ -165,14 +172,21 @@ def main() -> int:
     arguments.build.mkdir(parents=True, exist_ok=True)
     # Plots belong into the notebook, whatever the shell says.
     os.environ.pop("MPLBACKEND", None)
+    # Lessons that run side by side share the cores.
+    threads = max(1, (os.cpu_count() or 1) // arguments.jobs)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
 
     width = max(len(path.stem) for path in paths)
     print(f"{'lesson':{width}}  seconds  result")
     results = {}
-    for path in paths:
-        seconds, result = run(path, arguments.build, arguments.timeout)
-        print(f"{path.stem:{width}}  {seconds:7.1f}  {result}", flush=True)
-        results[path.stem] = [seconds, result]
+    one = partial(run, folder=arguments.build, timeout=arguments.timeout)
+    pool = ProcessPoolExecutor(arguments.jobs)
+    try:
+        for path, (seconds, result) in zip(paths, pool.map(one, paths), strict=True):
+            print(f"{path.stem:{width}}  {seconds:7.1f}  {result}", flush=True)
+            results[path.stem] = [seconds, result]
+    finally:
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C no further lesson begins
     index = write_index(arguments.build, results)
     failed = sum(result != "ok" for _, result in results.values())
     print(
