@@ -173,8 +173,10 @@ def accuracy(run: dict) -> float:
 
 
 def interval(values: list[float]) -> list[float]:
-    """95 % interval of the mean (Student's t)."""
+    """95 % interval of the mean (Student's t); of equal values it is their mean."""
     mean, error = statistics.mean(values), stats.sem(values)
+    if error == 0:  # for which scipy gives NaN
+        return [mean, mean]
     return list(map(float, stats.t.interval(0.95, len(values) - 1, mean, error)))
 
 

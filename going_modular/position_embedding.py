@@ -175,7 +175,8 @@ def interpolate_position_embedding(
     resize = nn.functional.interpolate
     patches = weight[:, num_prefix_tokens:]  # (1, old patches, D)
     maps = patches.transpose(1, 2).reshape(1, -1, *old_grid)  # (1, D, rows, columns)
-    maps = maps.float().contiguous()  # in memory order: 05b, Read more
+    dtype = torch.promote_types(weight.dtype, torch.float32)  # at least float32
+    maps = maps.to(dtype).contiguous()  # in memory order: 05b, Read more
     maps = resize(maps, size=tuple(new_grid), mode="bicubic", antialias=True)
     patches = maps.flatten(2).transpose(1, 2).to(weight.dtype)  # (1, new patches, D)
     return torch.cat([weight[:, :num_prefix_tokens], patches], dim=1)

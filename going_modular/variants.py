@@ -10,7 +10,7 @@ class ViTVariant:
     """One size of the Vision Transformer (Table 1) with its patch and image size.
 
     Raises:
-        ValueError: the patches do not fill the image.
+        ValueError: a size below 1, or patches that do not fill the image.
     """
 
     num_transformer_layers: int
@@ -21,6 +21,8 @@ class ViTVariant:
     img_size: int = 224  # pixels, height and width
 
     def __post_init__(self) -> None:
+        if min(vars(self).values()) < 1:
+            raise ValueError(f"sizes must be at least 1, got {self}")
         if self.img_size % self.patch_size:
             raise ValueError(
                 "img_size must be a multiple of patch_size, "

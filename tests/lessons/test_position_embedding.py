@@ -212,6 +212,24 @@ def test_interpolation_equals_timm(old, new, prefix):
     assert torch.equal(ours[:, :prefix], weight[:, :prefix])
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_interpolation_is_as_exact_as_its_dtype(dtype):
+    weight = torch.randn(1, 10, 4, dtype=torch.float64)
+    exact = interpolate_position_embedding(weight, (3, 3), (5, 4))
+    found = interpolate_position_embedding(weight.to(dtype), (3, 3), (5, 4))
+    assert found.dtype == dtype
+    error = (found.double() - exact).abs().max() / exact.abs().max()
+    assert error < 2 * torch.finfo(dtype).eps
+    in_pytorch = nn.functional.interpolate(
+        weight[:, 1:].transpose(1, 2).reshape(1, 4, 3, 3),
+        size=(5, 4),
+        mode="bicubic",
+        antialias=True,
+    )
+    ours = exact[:, 1:].transpose(1, 2).reshape(1, 4, 5, 4)
+    torch.testing.assert_close(ours, in_pytorch, atol=1e-14, rtol=0)
+
+
 def test_interpolation_to_the_same_grid_is_an_exact_copy():
     weight = torch.randn(1, 10, 4)
     same = interpolate_position_embedding(weight, (3, 3), (3, 3))

@@ -94,6 +94,14 @@ def test_patches_must_fill_the_image():
         ViTVariant(1, 8, 16, 2, img_size=100)
 
 
+@pytest.mark.parametrize("size", [f.name for f in dataclasses.fields(ViTVariant)])
+@pytest.mark.parametrize("value", [0, -16])
+def test_sizes_are_positive(size, value):
+    """224 is a multiple of -16, too."""
+    with pytest.raises(ValueError, match=f"at least 1, got .*{size}={value}"):
+        dataclasses.replace(VARIANTS["vit_base_16"], **{size: value})
+
+
 @pytest.mark.parametrize("classes, channels", [(0, 3), (-1, 3), (10, 0)])
 def test_bad_counts(classes, channels):
     with pytest.raises(ValueError, match=f"{classes} and {channels}"):
