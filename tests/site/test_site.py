@@ -296,6 +296,19 @@ ONE_OF_EACH_KIND = """() => {
   still.textContent = '* { animation: none !important; transition: none !important }';
   document.head.append(still);
   document.querySelectorAll('details').forEach(d => d.open = true);
+  // Text with the same tags, classes and styles, all the way up, has the same colours.
+  const all = Array.from(document.querySelectorAll('article *:not(table *)'));
+  const isNew = element => {
+    let kind = '';
+    for (let e = element; e.localName != 'article'; e = e.parentElement)
+      kind += `${e.localName} ${e.className} ${e.getAttribute('style')} in `;
+    return !seen.has(kind) && seen.add(kind);
+  };
+  const first = all.filter(isNew);
+  all.forEach(element => element.dataset.seen = '');
+  for (let element of first)
+    for (; element.localName != 'article'; element = element.parentElement)
+      delete element.dataset.seen;
 }"""
 AXE = """async ([theme, exclude, options]) => {
   document.documentElement.dataset.theme = theme;
@@ -319,6 +332,7 @@ def visited(site, browser, pages):
     def visit(folder):
         findings, widths, seen = [], {}, set()
         contrast = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
+        rest = {"rules": {"color-contrast": {"enabled": False}}}
         with watched_page(browser, viewport=PHONE) as page:
             page.context.add_init_script(path=AXE_SCRIPT)
             for path in pages:
@@ -334,8 +348,13 @@ def visited(site, browser, pages):
                 # The pages of a folder have one sidebar and one header.
                 around = [] if path.parent not in seen else AROUND
                 seen.add(path.parent)
-                for theme, options in (("light", {}), ("dark", contrast)):
-                    for finding in page.evaluate(AXE, [theme, around, options]):
+                known = [*around, ["[data-seen]"]]
+                for theme, exclude, options in (
+                    ("light", around, rest),
+                    ("light", known, contrast),
+                    ("dark", known, contrast),
+                ):
+                    for finding in page.evaluate(AXE, [theme, exclude, options]):
                         findings.append(f"{name}, {theme}: {finding}")
         return findings, widths
 
