@@ -21,10 +21,11 @@ def option(default, help: str, low=-math.inf, high=math.inf, choices=None) -> An
     return field(default=default, metadata=about)
 
 
-# Every GPU that runs this course has units for bfloat16; many CPUs have none, and are
-# slower with it. Lesson 14b measures it on yours.
+# GPUs from Ampere on have units for bfloat16. A T4 has none, nor have many CPUs, which
+# are slower with it. Lesson 14d measures yours.
 CUDA = torch.cuda.is_available()
-AMP, DEVICE = ("bf16", "cuda") if CUDA else ("off", "cpu")
+UNITS = CUDA and torch.cuda.is_bf16_supported(including_emulation=False)
+AMP, DEVICE = "bf16" if UNITS else "off", "cuda" if CUDA else "cpu"
 
 
 @dataclass

@@ -22,6 +22,7 @@ EXPORT_NOTHING = {
     "09c_whose_pattern",
     "10b_shapes_memory_masks",
     "14c_replication_report",
+    "14d_memory_and_speed",
     "A1_rendered_foods",
 }
 # Lessons that add to the module of their first part, where its imports stand.

@@ -394,6 +394,24 @@ def test_other_arguments_are_refused(tmp_path, capsys):
     assert "holds a run with another lr" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("augment", ["--augment", "--no-augment"])
+def test_workers_may_change_where_the_weights_do_not_depend_on_them(
+    pictures, tmp_path, capsys, augment
+):
+    """Crops are drawn by the worker processes, each with random numbers of its own."""
+    words = [*TINY, "--epochs", "1", "--data", str(pictures), augment]
+    here, there = tmp_path / "no workers", tmp_path / "one worker"
+    assert main([*words, "--output", str(here)]) == 0
+    assert main([*words, "--output", str(there), "--workers", "1"]) == 0
+    (found, _), (expected, _) = weights(there), weights(here)
+    same = all(torch.equal(found[name], expected[name]) for name in expected)
+    assert same == (augment == "--no-augment")
+    capsys.readouterr()
+    code = main([*words, "--output", str(here), "--workers", "1", "--resume"])
+    refused = "holds a run with another workers" in capsys.readouterr().err
+    assert (code, refused) == ((0, False) if same else (1, True))
+
+
 def test_arguments_can_be_read_while_they_are_written(tmp_path, monkeypatch):
     """Restarted by torchrun, one process writes them again and the others read."""
     keep_arguments({"lr": 0.5}, tmp_path, False, set())
