@@ -12,6 +12,7 @@ import torch
 import transfer
 from PIL import Image
 
+from scipy import stats
 from going_modular.checkpoint import load_checkpoint
 from helper_functions import get_foodvision_mini
 
@@ -159,6 +160,7 @@ def test_stored_ablation_follows_from_its_runs():
     assert names == list(ablation.CHANGES) and len(stored["seeds"]) >= 5
     assert stored["rows"] == ablation.table(runs, names, stored["seeds"])
     rates, means = ablation.choose_rates(runs)
+    assert stored["grid"] == ablation.grid_gains(stored["rows"])
     for name, found in means.items():
         rounded = {f"{rate:g}": round(mean, 2) for rate, mean in found.items()}
         assert stored["validation"][name] == rounded
@@ -186,7 +188,22 @@ def test_a_change_is_compared_within_its_round():
     assert rows[0]["mean"] == 60.5 and rows[1]["difference"] == -3
     # Both pairs have a variance of 0.5, so t is -3 / sqrt(0.5), with two degrees.
     t = 3 / math.sqrt(0.5)
-    assert rows[1]["p"] == pytest.approx(1 - t / math.sqrt(2 + t * t), abs=0.01)
+    p = pytest.approx(1 - t / math.sqrt(2 + t * t), abs=0.01)
+    assert rows[1]["base"] == 50.5 and rows[1]["p"] == p
+    against = rows[1]["p_holm_against"]
+    assert against["round 1"] == p and against["round 2"] < 0.01
+
+
+def test_a_contrast_of_two_is_welchs_and_one_of_equal_values_has_no_width():
+    a, b = [1.0, 2.0, 4.0], [5.0, 5.5, 9.0, 9.5]
+    low, high = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    found = ablation.contrast([(1, a), (-1, b)])
+    assert found["interval"] == pytest.approx([low, high], abs=0.006)
+    assert ablation.contrast([(1, [3.0, 3.0]), (-1, [1.0, 1.0])])["interval"] == [2, 2]
+
+
+def test_most_frequent_prediction_is_a_share_of_all_images():
+    assert ablation.most_frequent([[2, 0, 0], [1, 1, 0], [1, 1, 2]]) == 50
 
 
 def test_holm_by_hand():
