@@ -67,81 +67,6 @@ def attention_rollout(maps: list[torch.Tensor], residual: float = 0.5) -> torch.
     return rollout[:, None]
 
 
-def attention_gradients(
-    model: nn.Module, images: torch.Tensor, classes: torch.Tensor | None = None
-) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Attention weights of each layer, and the gradients of a logit for them.
-
-    Args:
-        model: a ViT in evaluation mode; it is left as it was.
-        images: (batch, channels, height, width).
-        classes: (batch,), whose logits; None takes each image's largest.
-
-    Returns:
-        Two lists, one (batch, heads, tokens, tokens) per layer each, the first layer
-        first.
-
-    Raises:
-        ValueError: a model without `MultiheadSelfAttention`, or classes of another
-            shape.
-    """
-    layers = [m for m in model.modules() if isinstance(m, MultiheadSelfAttention)]
-    if not layers:
-        raise ValueError(f"{type(model).__name__} holds no MultiheadSelfAttention")
-    if classes is not None and tuple(classes.shape) != (len(images),):
-        raise ValueError(
-            f"classes must be ({len(images)},), got {tuple(classes.shape)}"
-        )
-    maps = []
-
-    def attend(query, key, value, mask):
-        heads, weights = scaled_dot_product_attention(query, key, value, mask)
-        maps.append(weights)  # not detached, as `record_attention` does
-        return heads
-
-    try:
-        for layer in layers:
-            layer.attend = attend  # in place of the method, until `finally`
-        with torch.enable_grad():
-            logits = model(images.detach().clone().requires_grad_())  # (batch, K)
-            chosen = logits.argmax(dim=1) if classes is None else classes  # (batch,)
-            # A logit depends on its own image only, so the sum keeps images apart.
-            total = logits.gather(1, chosen[:, None]).sum()
-            gradients = torch.autograd.grad(total, maps)
-    finally:
-        for layer in layers:
-            vars(layer).pop("attend", None)
-    return [weights.detach() for weights in maps], list(gradients)
-
-
-def attention_relevance(
-    maps: list[torch.Tensor], gradients: list[torch.Tensor]
-) -> torch.Tensor:
-    """Relevance of each token for a logit (Chefer et al., arXiv 2103.15679, Eqs. 5, 6).
-
-    Args:
-        maps: attention weights of `attention_gradients`, the first layer first.
-        gradients: of one logit per image, of the same shapes.
-
-    Returns:
-        (batch, 1, tokens, tokens), not scaled: row 0 is the class token's, for
-        `class_token_map`.
-
-    Raises:
-        ValueError: no maps, or gradients of other shapes.
-    """
-    shapes = [tuple(m.shape) for m in maps]
-    if not maps or shapes != [tuple(g.shape) for g in gradients]:
-        found = [tuple(g.shape) for g in gradients]
-        raise ValueError(f"gradients must have the shapes {shapes}, got {found}")
-    identity = torch.eye(maps[0].shape[-1], dtype=maps[0].dtype, device=maps[0].device)
-    relevance = identity.expand(len(maps[0]), -1, -1)
-    for weights, gradient in zip(maps, gradients, strict=True):
-        positive = (gradient * weights).clamp(min=0).mean(dim=1)  # (batch, n, n)
-        relevance = relevance + positive @ relevance  # (I + positive) @ relevance
-    return relevance[:, None]
-
-
 def attention_distance(
     weights: torch.Tensor,
     grid: tuple[int, int],
@@ -247,3 +172,79 @@ def attention_overlay(image: torch.Tensor, attention: torch.Tensor) -> torch.Ten
     size = image.shape[1:]
     light = F.interpolate(attention[None, None].float(), size, mode="bilinear")[0]
     return image * (0.2 + 0.8 * light / light.max().clamp(min=1e-12))
+
+
+def attention_gradients(
+    model: nn.Module, images: torch.Tensor, classes: torch.Tensor | None = None
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Attention weights of each layer, and a logit's gradients with respect to them.
+
+    Args:
+        model: a ViT in evaluation mode; it is left as it was.
+        images: (batch, channels, height, width).
+        classes: (batch,), whose logits; None takes each image's largest.
+
+    Returns:
+        Two lists, one (batch, heads, tokens, tokens) per layer each, the first layer
+        first.
+
+    Raises:
+        ValueError: a model without `MultiheadSelfAttention`, or classes of another
+            shape.
+    """
+    layers = [m for m in model.modules() if isinstance(m, MultiheadSelfAttention)]
+    if not layers:
+        raise ValueError(f"{type(model).__name__} holds no MultiheadSelfAttention")
+    if classes is not None and tuple(classes.shape) != (len(images),):
+        raise ValueError(
+            f"classes must be ({len(images)},), got {tuple(classes.shape)}"
+        )
+    maps = []
+
+    def attend(query, key, value, mask):
+        heads, weights = scaled_dot_product_attention(query, key, value, mask)
+        maps.append(weights)  # not detached, as `record_attention` does
+        return heads
+
+    try:
+        for layer in layers:
+            layer.attend = attend  # in place of the method, until `finally`
+        with torch.enable_grad():
+            # A frozen model has no graph, unless its input asks for one.
+            logits = model(images.detach().clone().requires_grad_())  # (batch, K)
+            chosen = logits.argmax(dim=1) if classes is None else classes  # (batch,)
+            # A logit depends on its own image only, so the sum keeps images apart.
+            total = logits.gather(1, chosen[:, None]).sum()
+            gradients = torch.autograd.grad(total, maps)
+    finally:
+        for layer in layers:
+            vars(layer).pop("attend", None)
+    return [weights.detach() for weights in maps], list(gradients)
+
+
+def attention_relevance(
+    maps: list[torch.Tensor], gradients: list[torch.Tensor]
+) -> torch.Tensor:
+    """Relevance of each token for a logit (Chefer et al., arXiv 2103.15679, Eqs. 5, 6).
+
+    Args:
+        maps: attention weights of `attention_gradients`, the first layer first.
+        gradients: of one logit per image, of the same shapes.
+
+    Returns:
+        (batch, 1, tokens, tokens), not scaled: row 0 is the class token's, for
+        `class_token_map`.
+
+    Raises:
+        ValueError: no maps, or gradients of other shapes.
+    """
+    shapes = [tuple(m.shape) for m in maps]
+    if not maps or shapes != [tuple(g.shape) for g in gradients]:
+        found = [tuple(g.shape) for g in gradients]
+        raise ValueError(f"gradients must have the shapes {shapes}, got {found}")
+    identity = torch.eye(maps[0].shape[-1], dtype=maps[0].dtype, device=maps[0].device)
+    relevance = identity.expand(len(maps[0]), -1, -1)
+    for weights, gradient in zip(maps, gradients, strict=True):
+        positive = (gradient * weights).clamp(min=0).mean(dim=1)  # (batch, n, n)
+        relevance = relevance + positive @ relevance  # (I + positive) @ relevance
+    return relevance[:, None]

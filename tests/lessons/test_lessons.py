@@ -26,7 +26,12 @@ EXPORT_NOTHING = {
     "A1_rendered_foods",
 }
 # Lessons that add to the module of their first part, where its imports stand.
-GO_ON = {"05b_larger_images", "05c_sinusoidal_positions", "11b_when_training_fails"}
+GO_ON = {
+    "05b_larger_images",
+    "05c_sinusoidal_positions",
+    "11b_when_training_fails",
+    "13c_relevance",
+}
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"][
     "Repository"
 ]

@@ -453,6 +453,18 @@ MISTAKES = {
                 "weights.mean(dim=1) + residual * identity",
                 "weights.mean(dim=1)",
             ),
+            ("distance in patches", "patch_size * torch.cdist", "torch.cdist"),
+            (
+                "the class token has a place",
+                "patches / patches.sum(dim=-1, keepdim=True)",
+                "patches",
+            ),
+            ("filters not centred", "filters - filters.mean(dim=0)", "filters"),
+        ],
+    ),
+    "13c_relevance": (
+        "lessons/test_attention_maps.py",
+        [
             (
                 "relevance with its sign",
                 "(gradient * weights).clamp(min=0)",
@@ -468,13 +480,6 @@ MISTAKES = {
                 "logits.argmax(dim=1) if classes is None else classes",
                 "logits.argmax(dim=1)",
             ),
-            ("distance in patches", "patch_size * torch.cdist", "torch.cdist"),
-            (
-                "the class token has a place",
-                "patches / patches.sum(dim=-1, keepdim=True)",
-                "patches",
-            ),
-            ("filters not centred", "filters - filters.mean(dim=0)", "filters"),
         ],
     ),
 }
