@@ -333,6 +333,14 @@ def read_npz(path: str | Path) -> dict[str, torch.Tensor]:
     return {name: tensor.contiguous() for name, tensor in state.items()}
 
 
+def _npz_heads(path: str | Path) -> dict[str, int]:
+    """The query kernel of the official code is (D, heads, D_h): it tells the heads."""
+    name = "Transformer/encoderblock_0/MultiHeadDotProductAttention_1/query/kernel"
+    with np.load(path, allow_pickle=False) as file:
+        shape = file[name].shape if name in file.files else ()
+    return {"num_heads": shape[1]} if len(shape) == 3 else {}
+
+
 def _npz_block(raw: dict[str, torch.Tensor], i: int) -> dict[str, torch.Tensor]:
     """One encoder block: heads are an axis of their own there, matrices transposed."""
     theirs, ours = f"Transformer/encoderblock_{i}/", f"encoder.{i}."
@@ -483,6 +491,7 @@ def load_pretrained(source, part: str | None = None, **overrides) -> ViT:
         state = source.get_state_dict(check_hash=True, weights_only=True)
     elif str(source).endswith(".npz"):
         state = read_npz(source)
+        overrides = _npz_heads(source) | overrides
     else:
         state = read_weights(source, part)
     try:

@@ -238,6 +238,16 @@ def test_equals_the_official_file(tmp_path, dim, heads):
     assert len(read_npz(path)) == len(theirs.state_dict())
 
 
+def test_the_official_file_tells_its_heads(tmp_path):
+    """Its kernels are (D, heads, D_h), so no width has to be looked up."""
+    for dim, heads in [(192, 6), (96, 4)]:
+        theirs = in_torchvision(dim, heads)
+        path = write(official(theirs, heads), tmp_path / "vit.npz")
+        assert_same_logits(load_pretrained(path), theirs)
+    vit = load_pretrained(path, num_heads=2)
+    assert vit.encoder[0].msa_block.attention.num_heads == 2
+
+
 def test_a_head_on_a_further_layer_is_left_out(tmp_path):
     theirs = in_torchvision()
     extra = {"pre_logits/kernel": np.eye(192), "pre_logits/bias": np.zeros(192)}
