@@ -26,6 +26,7 @@ from going_modular.checkpoint import load_checkpoint, save_checkpoint
 from going_modular.data_setup import create_transform, to_rgb
 from going_modular.engine import train
 from going_modular.optimization import DECAYS, create_optimizer, warmup_schedule
+from going_modular.run_state import RandomState, Run
 from going_modular.training.options import keep_arguments
 from going_modular.training.setup import MIDDLE
 from going_modular.transfer import HEAD, load_weights
@@ -63,6 +64,8 @@ def load_images(
 ) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
     """Decodes all images once, into memory: 12 kB each at 64 pixels.
 
+    Of an image that is not square the middle is kept, with its proportions.
+
     Args:
         sources: folders or zips that hold …/CLASS/FILE.
         img_size: image side in pixels.
@@ -90,6 +93,8 @@ def load_images(
         except Exception as error:  # decoders raise many kinds
             raise ValueError(f"{source}: {name} cannot be read: {error}") from error
         if image.size != (img_size, img_size):
+            side = min(image.size)
+            image = v2.functional.center_crop(image, [side, side])
             image = image.resize((img_size, img_size), Image.Resampling.BILINEAR)
         images[i] = torch.from_numpy(np.array(image)).permute(2, 0, 1)
     for archive in archives.values():
@@ -169,6 +174,25 @@ def top_k_accuracy(
     return torch.cat(hits).float().mean().item()
 
 
+class LastEpoch(Run):
+    """A run that ends with the weights of its last epoch: validation chooses none."""
+
+    def keep_best(self) -> None:
+        pass
+
+    def load(self) -> None:
+        """Continues from the file; in older ones the history says "test"."""
+        names = list(self.history)
+        try:
+            super().load()
+        except ValueError as error:
+            if "its history is" not in str(error):
+                raise
+            self.history = {name.replace("val", "test"): [] for name in names}
+            super().load()
+            self.history = dict(zip(names, self.history.values(), strict=True))
+
+
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m going_modular.pretrain",
@@ -242,12 +266,12 @@ def main(arguments: list[str] | None = None) -> Path:
     }
     model, seen_before = create_vit(**config), 0
     if args.init:
-        start, about = load_checkpoint(args.init)
+        start, metadata = load_checkpoint(args.init)
         state = start.state_dict()
-        if about["class_names"] != classes:
+        if metadata["class_names"] != classes:
             state = {name: t for name, t in state.items() if name not in HEAD}
         load_weights(model, state)
-        seen_before = about["facts"].get("samples_seen", 0)
+        seen_before = metadata["facts"].get("samples_seen", 0)
     mix = None
     if args.mixup:
         kinds = [v2.MixUp(alpha=args.mixup, num_classes=len(classes))]
@@ -261,23 +285,24 @@ def main(arguments: list[str] | None = None) -> Path:
     )
     free = {"device", "output"} | ({"samples"} if args.decay == "none" else set())
     keep_arguments(vars(args), args.output, True, free)
-    results = train(
+    parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+    run = LastEpoch(args.output / "run.pt", **parts, random=RandomState(loader))
+    history = train(
         model,
         loader,
-        None,  # no epoch is chosen: the weights of the last one stay
+        val_loader,
         optimizer,
         nn.CrossEntropyLoss(label_smoothing=args.label_smoothing),
         epochs,
         args.device,
-        test_dataloader=val_loader,  # measured after each epoch
         scheduler=scheduler,
         clip_norm=1.0,
         amp_dtype=torch.bfloat16 if args.amp == "bf16" else None,
         batch_transform=mix,
-        checkpoint=args.output / "run.pt",
+        checkpoint=run,
         resume=True,
     )
-    (args.output / "history.json").write_text(json.dumps(results))
+    (args.output / "history.json").write_text(json.dumps(history))
     five = min(5, len(classes))
     facts = {
         "samples_seen": seen_before + epochs * len(sampler),

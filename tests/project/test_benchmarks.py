@@ -7,6 +7,7 @@ import sys
 
 import ablation
 import make_photographs
+import pretraining
 import pytest
 import torch
 import transfer
@@ -233,3 +234,61 @@ def test_interval_is_students():
 
 def test_interval_of_equal_values_is_their_mean():
     assert ablation.interval([93.5] * 5) == [93.5, 93.5]
+
+
+ROW = ["images", "train_loss", "train_acc", "val_loss", "val_acc"]
+
+
+@pytest.mark.parametrize("name", ["val", "test"])
+def test_a_pre_training_run_is_read_while_it_goes_on(tmp_path, monkeypatch, name):
+    keys = ["train_loss", "train_acc", f"{name}_loss", f"{name}_acc"]
+    history = {key: [k + 0.25, k + 0.5] for k, key in enumerate(keys)}
+    state = {"history": history, "scheduler": {"last_epoch": 2 * 4}}
+    torch.save(state, tmp_path / "run.pt")
+    options = {"data": "['/somewhere/a.zip']", "img_size": "48", "decay": "none"}
+    options |= {"epoch_size": "100", "batch_size": "32", "lr": "0.001"}
+    (tmp_path / "arguments.json").write_text(json.dumps(options))
+    words = ["pretraining.py", tmp_path, "--samples", 400]
+    words += ["--json", tmp_path / "stored.json"]
+    monkeypatch.setattr(sys, "argv", list(map(str, words)))
+    pretraining.main()
+    stored = json.loads((tmp_path / "stored.json").read_text())
+    assert stored["command"] == (
+        "python -m going_modular.pretrain --data FOOD98 --img-size 48 "
+        "--epoch-size 100 --batch-size 32 --decay none --samples 400"
+    )
+    assert stored["images_planned"] == 400
+    assert stored["epochs"] == [
+        dict(zip(ROW, [100, 0.25, 1.25, 2.25, 3.25], strict=True)),
+        dict(zip(ROW, [200, 0.5, 1.5, 2.5, 3.5], strict=True)),
+    ]
+
+
+def test_a_pre_training_run_that_cannot_be_read(tmp_path):
+    with pytest.raises(ValueError, match="no epoch is finished yet"):
+        pretraining.read(tmp_path, 1000)
+    state = {"history": {"train_loss": [1.0]}, "scheduler": {"last_epoch": 3}}
+    torch.save(state, tmp_path / "run.pt")
+    options = {"epoch_size": "100", "batch_size": "32"}
+    (tmp_path / "arguments.json").write_text(json.dumps(options))
+    with pytest.raises(ValueError, match="3 steps are not 1 epochs of 100 images"):
+        pretraining.read(tmp_path, 1000)
+
+
+def test_stored_pre_training_is_the_run_of_the_card():
+    folder = pretraining.ROOT
+    file = folder / "benchmarks" / "pretraining.json"
+    if not file.is_file():
+        pytest.skip("no epoch is stored yet")
+    stored = json.loads(file.read_text())
+    card = (folder / "models" / "README.md").read_text()
+    own = next(line for line in card.splitlines() if "--samples 1050000" in line)
+    assert set(stored["command"].split()) <= set(own.split())
+    rows = stored["epochs"]
+    assert (
+        rows and rows[-1]["images"] <= stored["images_planned"] == pretraining.PLANNED
+    )
+    for i, row in enumerate(rows):
+        assert list(row) == ROW and row["images"] == 25_000 * (i + 1)
+        assert 0 < row["train_loss"] < 6 and 0 < row["val_loss"] < 6
+        assert 0 <= row["train_acc"] <= 1 and 0 <= row["val_acc"] <= 1

@@ -173,6 +173,20 @@ def test_pictures_of_another_size_are_resized(tmp_path):
         assert (image.float() - expected[0]).abs().max() <= 1
 
 
+@pytest.mark.parametrize("size", [(30, 20), (20, 30), (29, 20), (20, 33)])
+def test_the_middle_of_an_image_is_kept_with_its_proportions(tmp_path, size):
+    """With strips on two sides it is the image that it would be without them."""
+    width, height = size
+    array, side = np.zeros((height, width, 3), np.uint8), min(size)
+    top, left = round((height - side) / 2), round((width - side) / 2)
+    array[top : top + side, left : left + side] = noise(4, side)
+    save(array, tmp_path / "a" / "striped.png")
+    save(noise(4, side), tmp_path / "b" / "plain.png")
+    for img_size in (10, 20):
+        striped, plain = load_images([tmp_path], img_size)[0]
+        assert torch.equal(striped, plain)
+
+
 def first_picture(folder):
     """Reads the only picture of the class "a", beside one of another class."""
     save(noise(0), folder / "b" / "0.png")
@@ -462,21 +476,24 @@ def test_a_run_learns_and_writes_its_files(finished):
         "run.pt",
     ]
     history = json.loads((finished / "history.json").read_text())
-    assert [len(values) for values in history.values()] == [3, 3, 3, 3]
+    names = ["train_loss", "train_acc", "val_loss", "val_acc"]
+    assert list(history) == names and {len(v) for v in history.values()} == {3}
     assert history["train_loss"][2] < 0.8 * history["train_loss"][0]
     assert history["train_acc"][2] > 2 / 6
 
 
 def test_the_checkpoint_says_how_it_was_made(finished):
-    model, about = load_checkpoint(finished / "checkpoint.safetensors")
-    assert about["class_names"] == list(COLOURS)
-    assert about["config"]["name"] == "vit_mini_8"
-    assert about["config"]["img_size"] == 16 and about["config"]["num_classes"] == 6
+    model, metadata = load_checkpoint(finished / "checkpoint.safetensors")
+    assert metadata["class_names"] == list(COLOURS)
+    assert metadata["config"]["name"] == "vit_mini_8"
+    assert (
+        metadata["config"]["img_size"] == 16 and metadata["config"]["num_classes"] == 6
+    )
     half = [0.5, 0.5, 0.5]
     own = {"img_size": 16, "mean": half, "std": half, "crop_pct": 0.8}
     assert model.preprocessing == own
-    assert about["facts"]["samples_seen"] == 3 * 114
-    assert about["facts"]["val_pictures"] == 6
+    assert metadata["facts"]["samples_seen"] == 3 * 114
+    assert metadata["facts"]["val_pictures"] == 6
 
 
 def hits(model, loader, k):
@@ -496,15 +513,15 @@ def test_the_checkpoint_has_the_accuracy_that_was_printed(tmp_path, capsys):
         save(noise(i), food / str(i % 6) / f"{i}.png")
     path = main(arguments(food, tmp_path / "run", samples=200, epoch_size=100, seed=3))
     printed = ast.literal_eval(capsys.readouterr().out.splitlines()[-1])
-    model, about = load_checkpoint(path)
-    assert printed == about["facts"]
+    model, metadata = load_checkpoint(path)
+    assert printed == metadata["facts"]
     images, labels, _ = load_images([food], 64)
     _, val = create_loaders(images, labels, 16, 32, 1000, seed=3, crop_pct=0.8)
     for k, name in ((1, "val_top1"), (5, "val_top5")):
         assert printed[name] == pytest.approx(hits(model, val, k) / 18), name
     assert printed["val_top1"] < printed["val_top5"]
     history = json.loads((path.parent / "history.json").read_text())
-    assert history["test_acc"][-1] == pytest.approx(printed["val_top1"])
+    assert history["val_acc"][-1] == pytest.approx(printed["val_top1"])
 
 
 ALL_RANDOMNESS = {"mixup": 0.2, "rand_augment": 5, "dropout": 0.1, "epoch_size": 70}
@@ -556,10 +573,10 @@ def test_going_on_at_another_image_size(food, finished, tmp_path):
     assert set(new) == set(old)
     for name, tensor in new.items():
         assert torch.equal(tensor, expected if name == positions else old[name]), name
-    model, about = load_checkpoint(path)
+    model, metadata = load_checkpoint(path)
     assert model(torch.rand(1, 3, 32, 32)).shape == (1, 6)
-    assert about["preprocessing"]["img_size"] == about["config"]["img_size"] == 32
-    assert about["facts"]["samples_seen"] == (3 + 1) * 114
+    assert metadata["preprocessing"]["img_size"] == metadata["config"]["img_size"] == 32
+    assert metadata["facts"]["samples_seen"] == (3 + 1) * 114
 
 
 def test_without_init_training_begins_anew(food, finished, tmp_path):
@@ -570,6 +587,58 @@ def test_without_init_training_begins_anew(food, finished, tmp_path):
         new["encoder.0.mlp_block.mlp.0.weight"], old["encoder.0.mlp_block.mlp.0.weight"]
     )
     assert load_checkpoint(path)[1]["facts"]["samples_seen"] == 114
+
+
+def test_validation_chooses_no_epoch(food, tmp_path, monkeypatch):
+    """The weights are those of the last epoch, though an earlier one was better."""
+    accuracies, last = iter([0.9, 0.5, 0.1]), {}
+
+    def measure(model, *args, **options):
+        last.update({name: t.clone() for name, t in model.state_dict().items()})
+        return 1.0, next(accuracies)
+
+    monkeypatch.setattr(engine, "test_step", measure)
+    path = main(arguments(food, tmp_path / "run"))
+    history = json.loads(path.with_name("history.json").read_text())
+    assert history["val_acc"] == [0.9, 0.5, 0.1]
+    for name, tensor in load_file(path).items():
+        assert torch.equal(tensor, last[name].half()), name
+    assert torch.load(path.with_name("run.pt"), weights_only=True)["best"] is None
+
+
+def test_a_run_begun_before_validation_had_its_name_goes_on(
+    food, finished, tmp_path, monkeypatch
+):
+    """Its history says "test": the run of the course's checkpoint is such a one."""
+    save, saved = engine.Run.save, []
+
+    def save_once(run):
+        if saved:
+            raise KeyboardInterrupt
+        saved.append(save(run))
+
+    words = arguments(food, tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.Run, "save", save_once)
+        with pytest.raises(KeyboardInterrupt):
+            main(words)
+    file = tmp_path / "run" / "run.pt"
+    state = torch.load(file, weights_only=True)
+    state["history"] = {
+        name.replace("val", "test"): values for name, values in state["history"].items()
+    }
+    torch.save(state, file)
+    assert same_weights(main(words), finished / "checkpoint.safetensors")
+    histories = [(f / "history.json").read_text() for f in (file.parent, finished)]
+    assert histories[0] == histories[1]
+
+
+def test_a_file_that_is_no_run_is_named(food, tmp_path):
+    words = arguments(food, tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.pt").write_bytes(b"no run")
+    with pytest.raises(ValueError, match=r"run\.pt cannot be resumed here"):
+        main(words)
 
 
 def test_options_reach_the_run(food, tmp_path, monkeypatch):
@@ -583,15 +652,18 @@ def test_options_reach_the_run(food, tmp_path, monkeypatch):
 
     def watch(model, loader, val, optimizer, loss_fn, epochs, device, **options):
         seen.update(options, loss=loss_fn, optimizer=optimizer, epochs=epochs)
-        unseen = options["test_dataloader"].dataset
-        seen["pictures"] = len(loader.dataset) + len(unseen)
+        seen["pictures"] = len(loader.dataset) + len(val.dataset)
         return train(model, loader, val, optimizer, loss_fn, epochs, device, **options)
 
     monkeypatch.setattr("going_modular.pretrain.train", watch)
-    about = load_checkpoint(main(words))[1]
-    assert about["class_names"] == list(COLOURS)[1:]
-    assert about["config"]["mlp_dropout"] == about["config"]["embedding_dropout"] == 0.1
-    assert seen["pictures"] == 5 * 20 + 20 and about["facts"]["samples_seen"] == 150
+    metadata = load_checkpoint(main(words))[1]
+    assert metadata["class_names"] == list(COLOURS)[1:]
+    assert (
+        metadata["config"]["mlp_dropout"]
+        == metadata["config"]["embedding_dropout"]
+        == 0.1
+    )
+    assert seen["pictures"] == 5 * 20 + 20 and metadata["facts"]["samples_seen"] == 150
     assert seen["amp_dtype"] == torch.bfloat16 and seen["clip_norm"] == 1
     assert seen["loss"].label_smoothing == 0.1 and seen["epochs"] == 3
     assert isinstance(seen["optimizer"], torch.optim.AdamW)
