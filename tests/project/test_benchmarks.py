@@ -12,8 +12,8 @@ import pytest
 import torch
 import transfer
 from PIL import Image
-
 from scipy import stats
+
 from going_modular.checkpoint import load_checkpoint
 from helper_functions import get_foodvision_mini
 
@@ -160,8 +160,8 @@ def test_stored_ablation_follows_from_its_runs():
     names = [row["name"] for row in stored["rows"]]
     assert names == list(ablation.CHANGES) and len(stored["seeds"]) >= 5
     assert stored["rows"] == ablation.table(runs, names, stored["seeds"])
-    rates, means = ablation.choose_rates(runs)
     assert stored["grid"] == ablation.grid_gains(stored["rows"])
+    rates, means = ablation.choose_rates(runs)
     for name, found in means.items():
         rounded = {f"{rate:g}": round(mean, 2) for rate, mean in found.items()}
         assert stored["validation"][name] == rounded
