@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 import going_modular
 from going_modular.data_setup import create_transform
 from going_modular.run_state import atomic_write
+from going_modular.transfer import mismatches
 from going_modular.vit import ViT, create_vit
 
 
@@ -111,6 +112,12 @@ def load_checkpoint(path: str | Path | None = None) -> tuple[ViT, dict]:
         if set(metadata) != {"config", "class_names", "preprocessing", "facts"}:
             raise ValueError(f"its texts are {', '.join(metadata) or 'missing'}")
         config, names = metadata["config"], metadata["class_names"]
+        with torch.device("meta"):  # shapes without memory, however large
+            wanted = create_vit(**config).state_dict()
+        if found := mismatches(wanted, state):
+            raise ValueError(f"the weights {found}")
+        if not all(tensor.float().isfinite().all() for tensor in state.values()):
+            raise ValueError("the weights hold NaN or infinity")
         model = create_vit(**config)
         model.load_state_dict(state)
         create_transform(**metadata["preprocessing"])  # raises if it is invalid

@@ -10,6 +10,7 @@ import torch
 from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import v2
 
 # The usual values for ImageNet: red, green, blue, on a scale of 0 to 1.
@@ -88,10 +89,18 @@ def load_image(path: str | Path | BinaryIO) -> Image.Image:
         ValueError: the file is missing or no readable image; the message names it.
     """
     try:
+        if isinstance(path, str | Path) and not Path(path).is_file():
+            raise FileNotFoundError("it is not a file")
         with Image.open(path) as image:
             return to_rgb(image)
     except Exception as error:  # decoders raise many kinds
         raise ValueError(f"{path} cannot be read as an image: {error}") from error
+
+
+def _is_image(path: str) -> bool:
+    """Whether the ending is an image's; ._0.jpg is none, which macOS puts beside it."""
+    name = Path(path).name.lower()
+    return name.endswith(IMG_EXTENSIONS) and name[0] != "."
 
 
 class _VisibleFolder(ImageFolder):
@@ -103,19 +112,29 @@ class _VisibleFolder(ImageFolder):
         return classes, {name: label for label, name in enumerate(classes)}
 
 
+def _check_links(folder: Path) -> None:
+    """Raises ValueError if a link leads up: images would be found again and again."""
+    for path in folder.rglob("*"):
+        if path.is_symlink() and path.is_dir():
+            if path.parent.resolve().is_relative_to(path.resolve()):
+                raise ValueError(f"{path} is a link to a folder that it is in")
+
+
 def load_folder(folder: str | Path, transform=None) -> ImageFolder:
     """Reads a dataset in ImageFolder layout: one sub-folder of images per class.
 
     Raises:
-        ValueError: a missing folder, no class in it, or a class without an image.
+        ValueError: a missing folder, no class in it, a class without an image, or a
+            link in a circle.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder; expected one with class folders")
     if not any(p.is_dir() and p.name[0] != "." for p in folder.iterdir()):
         raise ValueError(f"{folder} holds no class folders, such as {folder / 'pizza'}")
+    _check_links(folder)
     try:
-        return _VisibleFolder(str(folder), transform=transform, loader=load_image)
+        return _VisibleFolder(str(folder), transform, None, load_image, _is_image)
     except FileNotFoundError as error:  # a class folder in which no image was found
         raise ValueError(
             f"a class folder in {folder} has no images: {error}"

@@ -33,7 +33,7 @@ ENDINGS = (*IMG_EXTENSIONS, ".gif")  # those that training reads, and one more
 def list_sources(names: Iterable[str]) -> Iterator[str]:
     """Yields files and URLs, and of folders all images in and below them.
 
-    Files without the ending of an image are counted on stderr.
+    Hidden files, and those without the ending of an image, are counted on stderr.
     """
     for name in names:
         if not Path(name).is_dir():
@@ -41,7 +41,8 @@ def list_sources(names: Iterable[str]) -> Iterator[str]:
             continue
         others = 0
         for path in sorted(path for path in Path(name).rglob("*") if path.is_file()):
-            if path.suffix.lower() in ENDINGS:
+            hidden = any(part[0] == "." for part in path.relative_to(name).parts)
+            if path.suffix.lower() in ENDINGS and not hidden:
                 yield str(path)
             else:
                 others += 1
@@ -124,7 +125,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def _examples() -> list[str]:
     """Returns one test image per class."""
     folders = sorted((get_foodvision_mini() / "test").glob("[!.]*/"))
-    return [str(min(folder.iterdir())) for folder in folders]
+    return [next(list_sources([str(folder)])) for folder in folders]
+
+
+def _printable(name: str) -> str:
+    """Writes what no terminal shows as escapes, so that a line stays one."""
+    escaped = (c if c.isprintable() else ascii(c)[1:-1] for c in name)
+    encoding = sys.stdout.encoding or "utf-8"
+    return "".join(escaped).encode(encoding, "backslashreplace").decode(encoding)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -136,8 +144,9 @@ def run(args: argparse.Namespace) -> int:
     model, metadata = load_checkpoint(chosen)
     names = metadata["class_names"]
     print(f"{chosen}: {len(names)} classes", file=sys.stderr)
-    if not 1 <= args.top <= len(names) or args.batch_size < 1:
-        raise ValueError(f"--top must be 1 to {len(names)}, --batch-size at least 1")
+    if not (1 <= args.top <= len(names) and 1 <= args.batch_size <= sys.maxsize):
+        limits = f"--top must be 1 to {len(names)}, --batch-size at least 1"
+        raise ValueError(f"{limits}, got {args.top} and {args.batch_size}")
     sources = list_sources(args.sources or _examples())
     transform = transform_of(model, model.embedding.img_size)
     several = len(args.sources) != 1 or Path(args.sources[0]).is_dir()
@@ -154,7 +163,7 @@ def run(args: argparse.Namespace) -> int:
             line["classes"] = {name: round(value, 4) for name, value in best}
             if not args.json:
                 words = (f"{name} {value:.1%}" for name, value in best)
-                print(f"{source}: {', '.join(words)}", flush=True)
+                print(f"{_printable(source)}: {', '.join(words)}", flush=True)
             if args.attention is not None:
                 path = args.attention
                 if several:
@@ -177,7 +186,9 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, OSError) as error:
+    except KeyboardInterrupt:
+        return 130
+    except (AssertionError, MemoryError, OSError, RuntimeError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 

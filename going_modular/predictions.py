@@ -19,6 +19,7 @@ from going_modular.data_setup import (
     load_image,
 )
 from helper_functions import show_images
+from vit_course.data import limited
 
 TIMEOUT = 10  # seconds to wait for a response of a server
 
@@ -36,7 +37,8 @@ def read_image(source: str | Path | Image.Image) -> Image.Image:
     if not str(source).startswith(("http://", "https://")):
         return load_image(source)
     try:
-        response = requests.get(str(source), timeout=TIMEOUT)
+        bounds = limited(seconds=60, megabytes=100)
+        response = requests.get(str(source), timeout=TIMEOUT, hooks=bounds)
         response.raise_for_status()
     except requests.RequestException as error:
         raise ValueError(f"{source} cannot be fetched: {error}") from error

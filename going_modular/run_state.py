@@ -6,6 +6,7 @@ import copy
 import os
 import pickle
 import random
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,6 +63,14 @@ def atomic_write(path: Path) -> Iterator[Path]:
         raise OSError(f"{path} cannot be written: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_zip(path: str | Path) -> None:
+    """Raises ValueError if a file of `torch.save` is damaged: PyTorch does not look."""
+    if zipfile.is_zipfile(path):  # older ones are none, and have no checksums
+        with zipfile.ZipFile(path) as file:
+            if damaged := file.testzip():
+                raise ValueError(f"it is damaged at {damaged}")
 
 
 def _plain(value):
@@ -132,6 +141,7 @@ class Run:
             return
         before = copy.deepcopy(self.state_dict())
         try:
+            check_zip(self.path)
             state = torch.load(self.path, map_location="cpu", weights_only=True)
             if not isinstance(state, dict) or state.get("kinds") != self.kinds:
                 raise ValueError(f"it was not written by a run with {self.kinds}")

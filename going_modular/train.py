@@ -8,14 +8,14 @@ import math
 import os
 import sys
 import time
-import traceback
 from collections.abc import Callable, Sized
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast
 
 import torch
+from filelock import FileLock
 from torch import nn
 
 from going_modular.checkpoint import save_checkpoint
@@ -170,20 +170,29 @@ def run(options: TrainOptions, device: torch.device) -> None:
         )
 
 
+# What files, options and devices lead to; PyTorch raises AssertionError for some.
+ERRORS = (ArithmeticError, AssertionError, ImportError, MemoryError)
+ERRORS += (OSError, RuntimeError, ValueError)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns 0, 1 after an error, 130 if it was stopped."""
     options = parse(arguments)
     try:
         with process_group(options.device) as device:
             first = rank_and_size()[0] == 0  # of several processes, one prints
-            with redirect_stdout(sys.stdout if first else None):
+            # Worker processes of a run that was killed may live for 5 seconds more.
+            lock = FileLock(options.output / ".lock", timeout=10)
+            alone = lock if first else nullcontext()
+            with alone, redirect_stdout(sys.stdout if first else None):
                 run(options, device)
     except (Interrupted, KeyboardInterrupt):  # the latter before the training begins
         return 130
-    except (ArithmeticError, ImportError, OSError, RuntimeError, ValueError) as error:
-        if isinstance(error, RuntimeError):
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
+    except ERRORS as error:
+        message = str(error).strip()
+        if "Original Traceback" in message:  # of a worker process that reads images
+            message = message.rpartition("\n")[2]
+        print(f"error: {message}", file=sys.stderr)
         return 1
     return 0
 

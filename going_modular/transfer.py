@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from going_modular.data_setup import IMAGENET_MEAN, IMAGENET_STD
 from going_modular.position_embedding import interpolate_position_embedding
+from going_modular.run_state import check_zip
 from going_modular.variants import VARIANTS
 from going_modular.vit import ViT
 
@@ -87,6 +88,7 @@ def read_weights(path: str | Path, part: str | None = None) -> dict[str, torch.T
         if path.suffix == ".safetensors":
             content = load_file(path)
         else:
+            check_zip(path)
             content = torch.load(path, map_location="cpu", weights_only=True)
         return _state_dict(content, part)
     except pickle.UnpicklingError as error:
@@ -133,16 +135,22 @@ def few(names: Iterable[str]) -> str:
 
 
 def mismatches(own: dict[str, torch.Tensor], state: dict[str, torch.Tensor]) -> str:
-    """Says where weights differ from a model's own in names and shapes; "" nowhere."""
+    """Says where weights differ from a model's own in names, shapes, kind; else ""."""
     shapes = [
         f"{name} {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
         for name in own.keys() & state.keys()
         if state[name].shape != own[name].shape
     ]
+    kinds = [
+        f"{name} {state[name].dtype} instead of {own[name].dtype}"
+        for name in own.keys() & state.keys()
+        if state[name].is_floating_point() != own[name].is_floating_point()
+    ]
     found = {
         "lack": own.keys() - state.keys(),
         "have besides": state.keys() - own.keys(),
         "have a size mismatch:": shapes,
+        "have another kind:": kinds,
     }
     return "; ".join(f"{what} {few(names)}" for what, names in found.items() if names)
 
@@ -498,7 +506,12 @@ def load_pretrained(source, part: str | None = None, **overrides) -> ViT:
         check_parts(state)
         state = without_prefix(state, source)
         preprocessing = _preprocessing(source, "conv_proj.weight" in state)
-        state = {name: t.float() for name, t in to_our_names(state).items()}
+        state = to_our_names(state)
+        for name, tensor in state.items():
+            if tensor.is_floating_point():  # others are refused by `load_weights`
+                state[name] = tensor.float()
+            if not state[name].isfinite().all():
+                raise ValueError(f"{name} holds NaN or infinity")
         sizes = read_sizes(state, **overrides)
         model = ViT(**sizes)
         load_weights(model, state)

@@ -5,16 +5,18 @@ import shutil
 import stat
 import time
 import zipfile
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path, PureWindowsPath
 from tempfile import TemporaryDirectory
-from threading import Thread
+from threading import Thread, Timer
+from typing import Any
 from urllib.parse import urlsplit
 
 import pooch
 import requests
 
-__all__ = ["download_data", "find_pictures", "get_foodvision_mini"]
+__all__ = ["download_data", "find_pictures", "get_foodvision_mini", "limited"]
 
 _HERE = Path(__file__).resolve().parent.parent
 _IN_CLONE = (_HERE / "pyproject.toml").is_file()  # otherwise installed from a wheel
@@ -23,6 +25,7 @@ _IMAGES = _HERE / "images" if _IN_CLONE else _HERE / "going_modular" / "images"
 _URL = "https://github.com/mrdbourke/pytorch-deep-learning/raw/main/data"
 _SHA256 = "5e9596fcc939a32996e59bbed8ec690ae39203bbcbc08292a92d44e4c4a27652"
 _PATIENCE = 6  # seconds to wait for the first response of a server
+_SECONDS, _MEGABYTES = 3600, 20_000  # of one download, at most
 _failures: list[str] = []  # why this process could not have the photographs
 
 
@@ -53,9 +56,38 @@ def _work_folder(root: Path) -> TemporaryDirectory:
     return TemporaryDirectory(dir=root, prefix=".unfinished-")
 
 
+def limited(seconds: float, megabytes: float) -> dict:
+    """Hooks of requests that end a response which takes too long or is too large.
+
+    Its own time-out is for each piece, and nothing bounds what it unpacks.
+    """
+
+    def begin(response: requests.Response, *args, **kwargs) -> None:
+        def end() -> None:
+            with suppress(Exception):  # it may just have come to its end
+                response.raw.shutdown()
+
+        def pieces(*args: Any, **kwargs: Any) -> Iterator:
+            left = megabytes * 1e6
+            for piece in read(*args, **kwargs):
+                if (left := left - len(piece)) < 0:
+                    problem = f"it is larger than {megabytes:g} MB"
+                    raise requests.RequestException(problem, response=response)
+                yield piece
+            timer.cancel()
+
+        timer = Timer(seconds, end)
+        timer.daemon = True
+        timer.start()
+        read, response.iter_content = response.iter_content, pieces
+
+    return {"response": begin}
+
+
 def _fetch(url: str, file: Path, timeout, retries: int, progress: bool) -> None:
     """Downloads a file, again after a transient error: no response, 408, 429, 5xx."""
-    download = pooch.HTTPDownloader(progress, chunk_size=2**14, timeout=timeout)
+    how = {"timeout": timeout, "hooks": limited(_SECONDS, _MEGABYTES)}
+    download = pooch.HTTPDownloader(progress, chunk_size=2**14, **how)
     for attempt in range(retries + 1):
         try:
             download(url, str(file), None)
@@ -77,7 +109,14 @@ def _unpack(archive: Path, folder: Path, work: Path) -> None:
             is_link = stat.S_ISLNK(member.external_attr >> 16)
             if is_link or path.anchor or ".." in path.parts:
                 raise ValueError(f"the zip has an unsafe member, {member.filename}")
+        members = [member for member in file.infolist() if not member.is_dir()]
+        size = sum(member.file_size for member in members)
+        if size > 10**8 + 20 * archive.stat().st_size:  # images hardly shrink
+            raise ValueError(f"the zip would become {size / 1e9:.1f} GB")
         file.extractall(work / "unpacked")
+    files = [path for path in (work / "unpacked").rglob("*") if path.is_file()]
+    if len(files) < len(members):  # one has replaced another
+        raise ValueError("the zip has two members of one name")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with suppress(OSError):
         folder.rmdir()  # goes only if it is empty

@@ -4,7 +4,6 @@
 
 import argparse
 import json
-import math
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,10 @@ import torch
 from going_modular.run_state import atomic_write
 from going_modular.training.distributed import rank_and_size
 
+MOST = 2.0**53  # beyond, a float skips whole numbers
 
-def option(default, help: str, low=-math.inf, high=math.inf, choices=None) -> Any:
+
+def option(default, help: str, low=-MOST, high=MOST, choices=None) -> Any:
     """Makes a field with its help, and the values that make sense."""
     about = {"help": help, "choices": choices, "limits": (low, high)}
     return field(default=default, metadata=about)
@@ -52,7 +53,7 @@ class TrainOptions:
     compile: bool = option(False, "torch.compile; needs a C++ compiler")
     gradient_checkpointing: bool = option(False, "less memory, a second forward pass")
     fsdp: bool = option(False, "shard weights and optimizer states (FSDP2): torchrun")
-    workers: int = option(0, "worker processes that read images", 0)
+    workers: int = option(0, "worker processes that read images", 0, 256)
     cache: float = option(500, "megabytes of decoded images to keep", 0)
     device: str = option(DEVICE, "cpu, cuda or mps")
     seed: int = option(42, "of initialisation, order and augmentation")
@@ -78,7 +79,9 @@ def parse(arguments: list[str] | None = None) -> TrainOptions:
     for f in fields(options):
         value, (low, high) = getattr(options, f.name), f.metadata["limits"]
         if isinstance(value, int | float) and not low <= value <= high:
-            limits = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
+            limits = f"{low:g} to {high:g}"
+            if high == MOST and value < low:
+                limits = f"at least {low:g}"
             name = f.name.replace("_", "-")
             parser.error(f"argument --{name}: must be {limits}, got {value}")
     return options
