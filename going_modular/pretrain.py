@@ -93,8 +93,7 @@ def load_images(
         except Exception as error:  # decoders raise many kinds
             raise ValueError(f"{source}: {name} cannot be read: {error}") from error
         if image.size != (img_size, img_size):
-            side = min(image.size)
-            image = v2.functional.center_crop(image, [side, side])
+            image = v2.CenterCrop(min(image.size))(image)
             image = image.resize((img_size, img_size), Image.Resampling.BILINEAR)
         images[i] = torch.from_numpy(np.array(image)).permute(2, 0, 1)
     for archive in archives.values():
