@@ -1,5 +1,10 @@
-"""Lesson 14c: each status of the replication report follows from what is stored."""
+"""Lesson 14c: each status of the replication report follows from what is stored.
 
+Its functions are those of the lesson, taken from the notebook.
+"""
+
+import ast
+import html
 import json
 import re
 import tomllib
@@ -19,70 +24,55 @@ MEASURED = [claim for claim in REPORT if "file" in claim]
 EXACT = [claim for claim in REPORT if claim["status"] == "reproduced"]
 
 
+def functions_of_the_lesson():
+    """What the lesson defines, without what it runs."""
+    space = {"course": ROOT / "vit_course", "json": json, "html": html}
+    for cell in nbformat.read(NOTEBOOKS / "14c_replication_report.ipynb", 4).cells:
+        if cell.cell_type == "code":
+            body = [
+                part
+                for part in ast.parse(cell.source).body
+                if isinstance(part, ast.FunctionDef)
+                or isinstance(part, ast.Assign)
+                and isinstance(part.value, ast.Dict)
+            ]
+            exec(compile(ast.Module(body, []), cell.id, "exec"), space)
+    return space
+
+
+LESSON = functions_of_the_lesson()
+judge, stored_row = LESSON["judge"], LESSON["stored_row"]
+printed, evidence = LESSON["printed"], LESSON["evidence"]
+
+
 def name_of(claim):
     return claim["part"]
 
 
-def lesson_of(claim):
-    (path,) = NOTEBOOKS.glob(f"{claim['lesson']}_*.ipynb")
-    return path
-
-
-def printed(lesson):
-    """What the cells of a lesson print, line by line."""
-    lines = []
-    for cell in nbformat.read(lesson, as_version=4).cells:
-        for output in cell.get("outputs", []):
-            lines += output.get("text", "").splitlines()
-    return lines
-
-
-def entries(content, key=""):
-    """Every table within tables and lists that has an interval, and its key."""
-    if isinstance(content, dict):
-        if "interval" in content:
-            yield {"key": key} | content
-        for name, value in content.items():
-            yield from entries(value, name)
-    elif isinstance(content, list):
-        for value in content:
-            yield from entries(value, key)
-
-
-def stored_row(claim):
-    path = ROOT / "benchmarks" / claim["file"]
-    wanted = claim["row"].items()
-    rows = [
-        row for row in entries(json.loads(path.read_text())) if wanted <= row.items()
-    ]
-    assert len(rows) == 1, f"{path.name} has {claim['row']} {len(rows)} times"
-    return rows[0]
-
-
-def judge(row, sign):
-    """The status that a difference and its interval allow."""
-    low, high = row["interval"]
-    if low <= 0 <= high or row.get("p_holm", 0) >= 0.05:
-        return "undecided"
-    side = 1 if low > 0 else -1
-    return "same direction" if side == sign else "opposite"
-
-
 @pytest.mark.parametrize(
-    "interval, p_holm, sign, status",
+    "interval, p, sign, margin, status",
     [
-        ([1, 2], 0.01, 1, "same direction"),
-        ([-2, -1], 0.01, -1, "same direction"),
-        ([1, 2], 0.01, -1, "opposite"),
-        ([-2, -1], 0.01, 1, "opposite"),
-        ([1, 2], 0.05, 1, "undecided"),
-        ([-1, 2], 0.01, 1, "undecided"),
-        ([1, 2], 0.01, 0, "opposite"),  # the paper finds no difference
-        ([-2, -1], 0.01, 0, "opposite"),
+        ([1, 2], 0.01, 1, 0, "same direction"),
+        ([-2, -1], 0.01, -1, 0, "same direction"),
+        ([1, 2], 0.01, -1, 0, "opposite"),
+        ([-2, -1], 0.01, 1, 0, "opposite"),
+        ([1, 2], 0.05, 1, 0, "undecided"),
+        ([1, 2], 0.05, -1, 0, "undecided"),
+        ([-1, 2], 0.01, 1, 0, "undecided"),
+        ([-1, 2], 0.9, 1, 3, "undecided"),  # a margin is for "no difference" only
+        # The paper finds no difference:
+        ([1, 2], 0.01, 0, 0, "opposite"),
+        ([-2, -1], 0.01, 0, 0, "opposite"),
+        ([1, 2], 0.01, 0, 3, "opposite"),
+        ([-1, 2], 0.9, 0, 0, "undecided"),
+        ([-1, 2], 0.9, 0, 2, "undecided"),
+        ([-1, 2], 0.9, 0, 3, "same direction"),
+        ([-3, 2], 0.9, 0, 3, "undecided"),
+        ([1, 2], 0.05, 0, 3, "same direction"),
     ],
 )
-def test_how_a_difference_is_judged(interval, p_holm, sign, status):
-    assert judge({"interval": interval, "p_holm": p_holm}, sign) == status
+def test_how_a_difference_is_judged(interval, p, sign, margin, status):
+    assert judge(interval, sign, p, margin) == status
 
 
 @pytest.mark.parametrize("claim", MEASURED, ids=name_of)
@@ -90,23 +80,81 @@ def test_the_status_follows_from_the_stored_interval(claim):
     row = stored_row(claim)
     low, high = row["interval"]
     assert low <= row.get("difference", row.get("mean")) <= high
-    assert claim["status"] == judge(row, claim["sign"])
-    assert lesson_of(claim).is_file()
+    p, margin = row.get("p_holm", 0), claim.get("margin", 0)
+    assert claim["status"] == judge(row["interval"], claim["sign"], p, margin)
+    assert printed(claim["lesson"])
+
+
+@pytest.mark.parametrize("claim", MEASURED, ids=name_of)
+def test_a_measured_claim_is_printed_with_all_that_it_rests_on(claim):
+    text = "\n".join(evidence(claim))
+    number = r"[+-]\d+\.\d\d"
+    interval = rf"{number} \({number} … {number}\) {re.escape(claim['unit'])}"
+    assert re.search(interval, text)
+    assert claim["difference"] in text
+    assert re.search(r"over \d+ seeds, the same \d+ test images|, one model;", text)
+    assert re.search("the paper's side: (above zero|below zero|no difference)", text)
+    assert ("paper" in claim) == bool(re.search("(in|out)side our interval", text))
+
+
+def test_one_checkpoint_is_called_one_model():
+    rows = json.loads((ROOT / "benchmarks" / "looking_inside.json").read_text())["rows"]
+    assert all(row["of"].endswith(", one model") for row in rows)
+    assert all(row["p"] <= row["p_holm"] for row in rows)
+
+
+def test_a_row_of_the_inductive_bias_table_can_be_named(monkeypatch, tmp_path):
+    """By two models and a number of images, which three of its rows share in part."""
+    pair = {"first": "CNN", "second": "ViT", "images": 1000, "difference": 9.5}
+    pair |= {"interval": [7.0, 12.0], "p_holm": 0.01}
+    others = [pair | {"images": 300}, pair | {"second": "CNN, shuffled"}]
+    alone = {"model": "CNN", "images": 1000, "mean": 84.0, "interval": [83.0, 85.0]}
+    stored = {"seeds": [0, 1, 2, 3, 4], "test_images": 600}
+    stored |= {"rows": [alone], "comparisons": [*others, pair]}
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "table.json").write_text(json.dumps(stored))
+    monkeypatch.setitem(LESSON, "course", tmp_path / "vit_course")
+    named = {"first": "CNN", "second": "ViT", "images": 1000}
+    row = stored_row({"file": "table.json", "row": named})
+    assert (
+        row == {"key": "comparisons", "of": "5 seeds, the same 600 test images"} | pair
+    )
 
 
 @pytest.mark.parametrize("claim", EXACT, ids=name_of)
-def test_what_is_reproduced_is_an_output_of_the_lesson(claim):
-    assert re.search(r"equal( to within 1e-\d+)?$", claim["shown"])
-    assert claim["shown"] in [line.strip() for line in printed(lesson_of(claim))]
+def test_what_is_reproduced_is_an_output_of_the_lesson_or_a_test(claim):
+    lines = printed(claim["lesson"])
+    for line in claim.get("shown", []):
+        assert re.search(r"equal( to within 1e-\d+)?$", line)
+        assert line in lines
+    if "test" in claim:
+        path, name = claim["test"].split("::")
+        assert f"\ndef {name}(" in (ROOT / "tests" / path).read_text("utf-8")
 
 
 def test_each_claim_has_what_its_status_needs():
-    fields = {"reproduced": {"lesson", "shown"}}
-    fields |= {s: {"lesson", "file", "row", "sign"} for s in STATUSES[1:4]}
-    fields |= {s: {"why"} for s in STATUSES[4:]}
+    measured = {"lesson", "file", "row", "difference", "unit", "sign"}
     for claim in REPORT:
-        assert set(claim) == {"part", "says", "status"} | fields[claim["status"]]
+        fields = set(claim) - {"part", "says", "status", "paper"}
+        if claim["status"] == "reproduced":
+            assert fields in ({"lesson", "against", s} for s in ("shown", "test"))
+        elif claim["status"] in STATUSES[1:4]:
+            assert fields - {"margin"} == measured
+            assert "margin" not in claim or claim["sign"] == 0 < claim["margin"]
+        else:
+            assert claim["status"] in STATUSES and fields == {"why"}
     assert max(Counter(map(name_of, REPORT)).values()) == 1
+
+
+def test_every_status_has_a_colour_with_readable_white_text():
+    assert list(LESSON["COLOURS"]) == STATUSES
+    for colour in LESSON["COLOURS"].values():
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [
+            c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts
+        ]
+        light = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+        assert 1.05 / (light + 0.05) >= 4.5, colour
 
 
 def test_all_equations_tables_and_figures_are_judged():
