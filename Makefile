@@ -48,7 +48,8 @@ test: $(VENV)/.author  ## check modules, lessons and proofs
 	@$(NBVAL) $(LESSONS)
 
 # What takes longest is begun first here, too.
-SLOW   := tests/training tests/exercises tests/site tests/lessons tests/project tests/data
+SLOW   := tests/training tests/exercises tests/site tests/lessons tests/project tests/data \
+	tests/faults
 test-slow: $(VENV)/.author  ## the checks that take minutes
 	@$(PYTEST) -n $(SLOW_WORKERS) --no-loadscope-reorder $(SLOW) -m slow --durations=15
 	@$(NBVAL) notebooks/solutions

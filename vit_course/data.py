@@ -3,6 +3,7 @@
 import os
 import shutil
 import stat
+import textwrap
 import time
 import zipfile
 from collections.abc import Iterator
@@ -39,7 +40,7 @@ def _in_words(error: BaseException) -> str:
         return "the connection broke off"
     if isinstance(error, requests.ConnectionError):
         return "no connection to the server"
-    return getattr(error, "strerror", None) or str(error)
+    return getattr(error, "strerror", None) or textwrap.shorten(str(error), 300)
 
 
 def _is_filled(folder: Path) -> bool:
