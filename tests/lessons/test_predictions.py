@@ -1,6 +1,7 @@
 """Predictions equal the steps by hand, for any picture, from a file or a server."""
 
 import math
+import warnings
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -172,14 +173,17 @@ def test_a_picture_from_a_server(tmp_path, photo, model, server, monkeypatch):
 
 def test_which_transform_is_chosen(photo):
     vit = create_vit("vit_mini_8", num_classes=3)
-    plain, _ = transform_of(vit, (64, 64)), vit.requires_grad_(False)
+    with pytest.warns(UserWarning, match="this ViT is not known.* guess"):
+        plain, _ = transform_of(vit, (64, 64)), vit.requires_grad_(False)
     assert torch.equal(plain(photo), create_transform(64)(photo))
     vit.preprocessing = {"img_size": 32, "mean": [0.5] * 3, "std": [0.25] * 3}
     own = create_transform(32, (0.5,) * 3, (0.25,) * 3)
-    assert torch.equal(transform_of(vit, (64, 64))(photo), own(photo))
     theirs = VisionTransformer(32, 8, 1, 1, 16, 16, num_classes=3)
     imagenet = create_transform(32, IMAGENET_MEAN, IMAGENET_STD)
-    assert torch.equal(transform_of(theirs, (32, 32))(photo), imagenet(photo))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # what is known needs no warning
+        assert torch.equal(transform_of(vit, (64, 64))(photo), own(photo))
+        assert torch.equal(transform_of(theirs, (32, 32))(photo), imagenet(photo))
 
 
 def test_a_model_of_torchvision_and_a_transform_of_ones_own(tmp_path, photo):
