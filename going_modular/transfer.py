@@ -36,10 +36,12 @@ def extract_features(
     model.head = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
     try:
         with torch.no_grad():
-            pairs = [(model(x.to(device)).cpu(), labels) for x, labels in dataloader]
+            batches = [(model(x.to(device)).cpu(), labels) for x, labels in dataloader]
     finally:
         model.head = head
-    return TensorDataset(*(torch.cat(parts) for parts in zip(*pairs, strict=True)))
+    y = torch.cat([features for features, _ in batches])
+    labels = torch.cat([labels for _, labels in batches])
+    return TensorDataset(y, labels)
 
 
 def replace_head(model: ViT, num_classes: int) -> None:
