@@ -172,8 +172,8 @@ def test_stored_ablation_follows_from_its_runs():
             assert run["lr"] == ablation.settings_of(run["name"], rates)["lr"]
 
 
-def test_a_change_is_compared_within_its_round():
-    """The newest round with all seeds counts; a row without one is left out."""
+def test_a_change_is_compared_with_all_runs_of_the_recipe():
+    """Its newest round with all seeds counts; a row without one is left out."""
 
     def run(part, name, seed, correct):
         entry = {"split": "test", "round": part, "name": name, "seed": seed}
@@ -186,20 +186,30 @@ def test_a_change_is_compared_within_its_round():
     runs += [run(2, "post-norm", 0, 10)]
     rows = ablation.table(runs, ["the recipe", changed, "post-norm"], [0, 1])
     assert [row["name"] for row in rows] == ["the recipe", changed]
-    assert rows[0]["mean"] == 60.5 and rows[1]["difference"] == -3
+    assert rows[0]["mean"] == 55.5 and rows[1]["difference"] == -8
+    assert rows[0]["accuracies"] == [60, 61, 50, 51] and rows[1]["rounds"] == [1]
+
+    def p(*base):  # one comparison, so Holm's correction changes nothing
+        return float(f"{stats.ttest_ind([48, 47], base, equal_var=False).pvalue:.2g}")
+
+    assert rows[1]["p"] == rows[1]["p_holm"] == p(60, 61, 50, 51)
     # Both pairs have a variance of 0.5, so t is -3 / sqrt(0.5), with two degrees.
     t = 3 / math.sqrt(0.5)
-    p = pytest.approx(1 - t / math.sqrt(2 + t * t), abs=0.01)
-    assert rows[1]["base"] == 50.5 and rows[1]["p"] == p
-    against = rows[1]["p_holm_against"]
-    assert against["round 1"] == p and against["round 2"] < 0.01
+    assert p(50, 51) == pytest.approx(1 - t / math.sqrt(2 + t * t), abs=0.01)
+    assert rows[1]["p_holm_against"] == {
+        "its own round": p(50, 51),
+        "round 2": p(60, 61),
+        "round 1": p(50, 51),
+        "one mean a seed": p(55, 56),
+    }
 
 
 def test_a_contrast_of_two_is_welchs_and_one_of_equal_values_has_no_width():
     a, b = [1.0, 2.0, 4.0], [5.0, 5.5, 9.0, 9.5]
-    low, high = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    test = stats.ttest_ind(a, b, equal_var=False)
     found = ablation.contrast([(1, a), (-1, b)])
-    assert found["interval"] == pytest.approx([low, high], abs=0.006)
+    expected = pytest.approx(list(test.confidence_interval(0.95)), abs=0.006)
+    assert found["interval"] == expected and found["p"] == pytest.approx(test.pvalue)
     assert ablation.contrast([(1, [3.0, 3.0]), (-1, [1.0, 1.0])])["interval"] == [2, 2]
 
 
