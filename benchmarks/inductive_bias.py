@@ -5,8 +5,9 @@ floating-point operations; the larger CNN is also trained on images whose patche
 in one fixed random order. For the ViT that order changes nothing (lesson A3 proves
 it), so it has no runs of its own. Rates are chosen on validation images, for each
 model and condition, from a grid that grows until the best is not at its edge. Each size
-has its own number of steps; for the largest, twice as many are tried, too. Each run is
-a line of `inductive_bias_runs.jsonl`: interrupted, it goes on where it was.
+has its own number of steps; for the largest, the ViT and its equal CNN are trained
+twice as long, too. Each run is a line of `inductive_bias_runs.jsonl`: interrupted, it
+goes on where it was.
 """
 
 import argparse
@@ -48,6 +49,7 @@ MODELS = {
     "CNN, shuffled": SmallCNN,
     "CNN of equal FLOPs": lambda classes: SmallCNN(classes, width=21),
 }
+LONGER = ("ViT", "CNN")
 COMPARED = [
     ("CNN", "ViT"),
     ("CNN of equal FLOPs", "ViT"),
@@ -259,7 +261,7 @@ def main() -> None:
     }
     longer = []  # has training come to an end? Fewest epochs, validation images
     size, seed = max(STEPS), TUNING_SEEDS[0]
-    for name in MODELS:
+    for name in LONGER:
         once, twice = (
             experiment.measure(name, rates[name], size, seed, "validation", steps)
             for steps in (STEPS[size], 2 * STEPS[size])

@@ -308,22 +308,21 @@ def test_the_readme_quotes_the_stored_bench_and_the_inductive_bias():
     assert f"batches of {stored['batch']['vit_base_16']}, fp32" in text
     for rows in (forward, training):  # what the text says about bfloat16
         assert rows["ours, bfloat16"]["ratio"] > rows["ours"]["ratio"]
-    for kind in ("rendered", "photographs"):
-        stored = json.loads(
-            (ROOT / "benchmarks" / f"inductive_bias_{kind}.json").read_text()
-        )
-        mean = {
-            (r["model"], r["shuffled"]): r["mean"]
-            for r in stored["rows"]
-            if r["pictures"] == 1000
-        }
-        shares = " | ".join(
-            f"{mean[model, shuffled]:.1f} %"
-            for model in ("CNN", "ViT")
-            for shuffled in (False, True)
-        )
-        assert f"| {kind}, {stored['classes']} classes | {shares} |" in text
-        assert f"{len(stored['seeds'])} seeds, {stored['test_pictures']} test" in text
+    stored = json.loads(
+        (ROOT / "benchmarks" / "inductive_bias_rendered.json").read_text()
+    )
+    models = ("ViT", "CNN", "CNN of equal FLOPs", "CNN, shuffled")
+    mean = {(row["model"], row["images"]): row["mean"] for row in stored["rows"]}
+    for size in (30, 100, 300, 1000):
+        values = " | ".join(f"{mean[model, size]:.1f} %" for model in models)
+        assert f"| {size:,} | {values} |" in text
+    assert f"{len(stored['seeds'])} seeds, {stored['test_images']} test" in text
+    quoted = ("CNN", "ViT", 1000), ("CNN, shuffled", "ViT", 1000)
+    for row in stored["comparisons"]:
+        low, high = row["interval"]
+        said = f"{row['difference']:+.1f} points ({low:+.1f} … {high:+.1f})"
+        if (row["first"], row["second"], row["images"]) in quoted:
+            assert said in text and row["p_holm"] < 0.05
 
 
 def test_results_of_the_bench_are_written_from_the_stored_runs(tmp_path, monkeypatch):
