@@ -113,6 +113,14 @@ def results(folder):
         return weights, state["history"], file.metadata()["sha256"]
 
 
+ALONE = pytest.mark.skipif(
+    TIMES == 1,
+    reason="forks the tests' own process, which other tests of a worker disturb: "
+    "FAULTS=2 .venv/bin/pytest tests/faults -n 0 runs it",
+)
+
+
+@ALONE
 def test_signals_at_random_moments(attempt, tally):
     """Resumed after each of them, a run comes to the end of an undisturbed one."""
     attempt(train.main, [*LONG, "whole"])
@@ -137,11 +145,13 @@ def test_signals_at_random_moments(attempt, tally):
     assert results(f"run {done}") == results("whole")
 
 
+@ALONE
 def test_two_runs_at_once(attempt, tally, tmp_path):
     """The second waits a little for the first to end, and is refused by name."""
     first = begin([*DATA, "--epochs", "4000", "--output", "run"], "log")
     while not (tmp_path / "run" / "run.pt").exists():
         first.join(0.1)
+        assert first.is_alive(), (tmp_path / "log").read_text()
     attempt(train.main, [*LONG, "run"], "run/.lock")
     first.kill()
     first.join()
