@@ -256,21 +256,16 @@ def table(runs: list[dict], names: list[str], seeds: list[int]) -> list[dict]:
         if kept:
             row["most_frequent"] = [most_frequent(confusion) for confusion in kept]
         if name != "the recipe":
-            # Welch's t-test: runs of one seed and two settings have little in common.
-            test = stats.ttest_ind(values, base, equal_var=False)
-            row["difference"] = round(
-                statistics.mean(values) - statistics.mean(base), 2
-            )
-            low, high = test.confidence_interval(0.95)
-            row["interval"] = [round(float(low), 2), round(float(high), 2)]
-            row["p"] = float(f"{test.pvalue:.2g}")
+            # Not paired: runs of one seed and two settings have little in common.
+            row |= contrast([(1, values), (-1, base)])
+            row["p"] = float(f"{row['p']:.2g}")
             bases = {"both rounds": base, "its own round": recipes[parts[0]]}
             bases |= {f"round {n}": other for n, other in recipes.items()}
             pairs = zip(*recipes.values(), strict=True)
             bases["one mean a seed"] = [statistics.mean(pair) for pair in pairs]
             for kind, other in bases.items():
-                test = stats.ttest_ind(values, other, equal_var=False)
-                p_values.setdefault(kind, []).append(float(test.pvalue))
+                p = contrast([(1, values), (-1, other)])["p"]
+                p_values.setdefault(kind, []).append(p)
         rows.append(row)
     adjusted = {kind: holm(found) for kind, found in p_values.items()}
     for i, row in enumerate(rows[1:]):
