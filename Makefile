@@ -5,14 +5,11 @@ BIN    := $(VENV)/bin
 # Tests share the cores as workers of one thread each, which small tensors like best;
 # a file (so a notebook, or what its tests have set up) stays with one worker.
 WORKERS ?= 2
-# Notebooks and slow tests wait for kernels, processes and a browser about a third of
-# their time: one worker more keeps the cores busy.
-SLOW_WORKERS ?= 3
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
 # The lessons that train take longest; begun first, they leave no worker idle at the end.
 LONG   := $(wildcard notebooks/1[1-4]*.ipynb notebooks/A*.ipynb)
 LESSONS = $(LONG) $(filter-out $(LONG),$(wildcard notebooks/*.ipynb))
-NBVAL  := $(PYTEST) -n $(SLOW_WORKERS) --no-loadscope-reorder --nbval --nbval-current-env --nbval-cell-timeout=120 \
+NBVAL  := $(PYTEST) --no-loadscope-reorder --nbval --nbval-current-env --nbval-cell-timeout=120 \
 	--nbval-sanitize-with=tests/nbval_sanitize.cfg
 
 .PHONY: help course lab install test test-slow types hooks export exercises grade ledger figures \
@@ -50,6 +47,8 @@ test: $(VENV)/.author  ## check modules, lessons and proofs
 # What takes longest is begun first here, too.
 SLOW   := tests/training tests/exercises tests/site tests/lessons tests/project tests/data \
 	tests/faults
+# They mostly wait for processes and a browser: one worker more keeps the cores busy.
+SLOW_WORKERS ?= 3
 test-slow: $(VENV)/.author  ## the checks that take minutes
 	@$(PYTEST) -n $(SLOW_WORKERS) --no-loadscope-reorder $(SLOW) -m slow --durations=15
 	@$(NBVAL) notebooks/solutions
