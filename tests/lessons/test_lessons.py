@@ -198,7 +198,7 @@ def test_lessons_import_only_what_learners_have(notebook):
         "tqdm",
         "safetensors",
     }
-    allowed |= {"requests", "filelock"}
+    allowed |= {"requests", "filelock", "onnx", "onnxruntime"}
     standard = set(sys.stdlib_module_names)
     for cell in code_cells(notebook):
         for node in ast.walk(ast.parse(cell.source)):
