@@ -13,7 +13,7 @@ NBVAL  := $(PYTEST) --no-loadscope-reorder --nbval --nbval-current-env --nbval-c
 	--nbval-sanitize-with=tests/nbval_sanitize.cfg
 
 .PHONY: help course lab install test test-slow types hooks export exercises grade ledger figures \
-	bench badges site browser-test clean
+	bench badges site playground browser-test clean
 
 help:  ## what can be asked for
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 14
@@ -87,6 +87,10 @@ badges:  ## write the repository's address everywhere: make badges REPO=owner/na
 
 site: $(VENV)/.author  ## build the web site into build/site
 	@$(BIN)/python tools/make_site.py
+
+playground: $(VENV)/.author  ## build the page that runs the model in the browser, serve it
+	@$(BIN)/python tools/make_playground.py
+	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory build
 
 browser-test: $(VENV)/.author  ## try the site and JupyterLab in a browser; needs Chromium
 	@$(PYTEST) tests/site -m slow

@@ -10,6 +10,7 @@ import time
 from functools import cache
 from pathlib import Path
 
+import make_playground
 import nbformat
 from run_course import title
 from set_repository import address_of
@@ -87,6 +88,12 @@ def repository() -> tuple[str, str]:
     return f"https://github.com/{name}", branch
 
 
+def published() -> str:
+    """Returns where GitHub Pages shows the site."""
+    owner, name = address_of(ROOT)[0].split("/")
+    return f"https://{owner}.github.io/{name}/"
+
+
 def relative(target: str, page: str) -> str:
     """Returns how `page` links to `target`, both counted from the top."""
     return Path(os.path.relpath(target, Path(page).parent)).as_posix()
@@ -99,6 +106,14 @@ def adapt_links(text: str, page: str) -> str:
     page of the site to the repository.
     """
     address, branch = repository()
+
+    def at_home(match: re.Match) -> str:
+        # HTML, because Sphinx would look for a source of that page.
+        words, target = match.groups()
+        return f'<a href="{relative(target, page)}">{words}</a>'
+
+    # Pages of the site that have no source in the repository: the playground.
+    text = re.sub(rf"\[([^]]+)\]\({re.escape(published())}([^)]+)\)", at_home, text)
 
     def adapt(match: re.Match) -> str:
         target, _, anchor = match.group(1).partition("#")
@@ -262,6 +277,7 @@ def build(output: Path) -> Path:
     for folder in NOTEBOOKS:
         for path in notebooks_in(folder):
             shutil.copy(path, output / "_sources" / folder / path.name)
+    make_playground.build(output / "playground")
     return output / "index.html"
 
 
