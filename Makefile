@@ -70,7 +70,7 @@ grade: $(VENV)/.author  ## points of all submissions: make grade SUBMISSIONS=DIR
 	@test -n "$(SUBMISSIONS)" || { echo "say whose: make grade SUBMISSIONS=folder"; exit 2; }
 	@$(BIN)/python tools/grade.py "$(SUBMISSIONS)" --out "$(OUT)"
 
-ledger: $(VENV)/.author  ## write the table of proofs into the README
+ledger: $(VENV)/.author  ## write the table of proofs: docs/proofs.md
 	@$(BIN)/python tools/write_ledger.py
 
 figures: $(VENV)/.learner  ## draw the figures in images/ again

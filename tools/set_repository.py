@@ -30,6 +30,7 @@ def rewrite(root: Path, repository: str, branch: str = "main") -> list[Path]:
         raise ValueError(f"expected a branch without slashes, got {branch!r}")
     now, branch_now = address_of(root)
     places = [root / "pyproject.toml", root / "CITATION.cff", *root.glob("*.md")]
+    places += (root / "docs").glob("*.md")
     places += (root / ".github" / "ISSUE_TEMPLATE").glob("*.yml")
     places += (root / "notebooks").rglob("*.ipynb")
     # The host in front keeps the name from matching by chance. The branch follows in
