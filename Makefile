@@ -18,16 +18,14 @@ NBVAL  := $(PYTEST) --no-loadscope-reorder --nbval --nbval-current-env --nbval-c
 help:  ## what can be asked for
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 14
 
-$(VENV)/.learner: requirements.txt constraints.txt pyproject.toml
+# Authors need more; in one go, or pip would look through all packages twice.
+$(VENV)/.author: EXTRA := [dev]
+$(VENV)/.learner $(VENV)/.author: requirements.txt constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; try: make PYTHON=python3.12 course" if sys.version_info < (3, 11) else 0)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the packages of requirements.txt into $(VENV); the first time takes some minutes."
-	@$(BIN)/pip install --quiet -c constraints.txt -r requirements.txt -e .
-	@touch $@
-
-$(VENV)/.author: $(VENV)/.learner
-	@$(BIN)/pip install --quiet -c constraints.txt -r requirements.txt -e ".[dev]"
-	@touch $@
+	@$(BIN)/pip install --quiet -c constraints.txt -r requirements.txt -e ".$(EXTRA)"
+	@touch $(VENV)/.learner $@
 
 install: $(VENV)/.learner  ## set up .venv with everything a learner needs
 
@@ -70,7 +68,7 @@ grade: $(VENV)/.author  ## points of all submissions: make grade SUBMISSIONS=DIR
 	@test -n "$(SUBMISSIONS)" || { echo "say whose: make grade SUBMISSIONS=folder"; exit 2; }
 	@$(BIN)/python tools/grade.py "$(SUBMISSIONS)" --out "$(OUT)"
 
-ledger: $(VENV)/.author  ## write the table of proofs: docs/proofs.md
+ledger: $(VENV)/.author  ## write the table of proofs into the README
 	@$(BIN)/python tools/write_ledger.py
 
 figures: $(VENV)/.learner  ## draw the figures in images/ again
