@@ -18,14 +18,20 @@ NBVAL  := $(PYTEST) --no-loadscope-reorder --nbval --nbval-current-env --nbval-c
 help:  ## what can be asked for
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 14
 
+# Of what pip prints, a line per download with its size. The pipe hides whether pip has
+# failed, so pip's own side makes the marks.
+SHORT := grep --line-buffered -E '^(Downloading|Using cached|Building|Installing)'
 # Authors need more; in one go, or pip would look through all packages twice.
 $(VENV)/.author: EXTRA := [dev]
 $(VENV)/.learner $(VENV)/.author: requirements.txt constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; try: make PYTHON=python3.12 course" if sys.version_info < (3, 11) else 0)'
+	@echo "1 of 2: an environment for the course, in $(VENV)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing the packages of requirements.txt into $(VENV); the first time takes some minutes."
-	@$(BIN)/pip install --quiet -c constraints.txt -r requirements.txt -e ".$(EXTRA)"
-	@touch $(VENV)/.learner $@
+	@echo "2 of 2: its packages; the first time this takes some minutes"
+	@rm -f $@
+	@($(BIN)/pip install -c constraints.txt -r requirements.txt -e ".$(EXTRA)" \
+		&& touch $(VENV)/.learner $@) | $(SHORT)
+	@test -e $@
 
 install: $(VENV)/.learner  ## set up .venv with everything a learner needs
 
