@@ -74,6 +74,7 @@ html_theme_options = {
     "path_to_docs": "",
     "use_repository_button": True,
     "launch_buttons": {"colab_url": "https://colab.research.google.com"},
+    "footer_content_items": ["copyright.html"],
     "show_navbar_depth": 1,
     "show_toc_level": 2,
     "pygments_light_style": "a11y-high-contrast-light",

@@ -13,8 +13,8 @@ GLOSSARY = Path(__file__).resolve().parent.parent / "notebooks" / "GLOSSARY.md"
 # Words of everyday language, too: explained only where the lesson links them.
 EVERYDAY = set(
     """approximation bias block branch class clipping collapse confidence depth detach
-    expectation feature filter fold frozen generator grid head height map hook hybrid
-    key kernel label leakage mask mean momentum noise normal permute position prediction
+    expectation feature filter fold frozen generator grid head hook hybrid
+    key kernel label leakage mask mean momentum noise normal permute prediction
     probability process rank recurrence register relevance replication reshape
     resolution resume saturated schedule score seed sequence shape shuffle stage stem
     step stride temperature threshold training transform value variant view weight

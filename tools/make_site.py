@@ -131,6 +131,8 @@ def adapt_links(text: str, page: str) -> str:
             new = relative(f"reference/{module_name(ROOT / path)}.md", page)
         elif path in NOTEBOOKS[1:]:
             new = relative(f"{path}/index.md", page)
+        elif path == "going_modular":
+            new = relative("reference/index.md", page)
         elif path == "README.md":
             new = relative("index.md", page)
         elif path.endswith(".ipynb") or path in TEXTS:

@@ -27,6 +27,17 @@ CARD = """:::{{grid-item-card}} {title}
 GRID = "::::{grid} 1 2 2 3\n:gutter: 3\n:class-container: lessons\n\n%s\n::::"
 
 
+def card_parts() -> list[dict]:
+    """Returns the parts of the course in docs/cards.toml: title, text and lessons."""
+    text = (ROOT / "docs" / "cards.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)["part"]
+
+
+def card_figures() -> dict[str, dict]:
+    """Returns which figure a lesson's card shows, by the lesson's name."""
+    return {k: v for part in card_parts() for k, v in part["lessons"].items()}
+
+
 def first_cell(path: Path) -> dict[str, str]:
     """Reads what a lesson says of itself: title, equation, ability and minutes.
 
@@ -85,8 +96,7 @@ def lesson_cards(images: Path) -> str:
     Raises:
         ValueError: a lesson lacks in docs/cards.toml, or stands there twice.
     """
-    text = (ROOT / "docs" / "cards.toml").read_text(encoding="utf-8")
-    parts = tomllib.loads(text)["part"]
+    parts = card_parts()
     named = [name for part in parts for name in part["lessons"]]
     lessons = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
     if sorted(named) != lessons:

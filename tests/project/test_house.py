@@ -391,7 +391,11 @@ def test_the_page_of_a_run_keeps_the_lessons_of_earlier_ones(tmp_path):
     run_course.write_index(tmp_path, {"04_class_token": [2.0, "ok"]})
     page = run_course.write_index(tmp_path, {"08_mlp": [1.25, "ok"]}).read_text()
     assert page.index('href="04_class_token.html"') < page.index('href="08_mlp.html"')
-    assert page.count("<td>ok</td>") == 2 and ">1.2<" in page and "failed" not in page
+    assert "· ran in 2.0 s<" in page and "· ran in 1.2 s<" in page
+    assert page.count('<p class="run">') == 2 and "failed:" not in page
+    for source in re.findall(r'<img src="([^"]+)"', page):
+        assert (tmp_path / source).exists()
+    assert page.count("<img ") == 2
     (tmp_path / "08_mlp.ipynb").unlink()  # a lesson that is no more
     assert "08_mlp" not in run_course.write_index(tmp_path, {}).read_text()
 
