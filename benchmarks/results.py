@@ -143,8 +143,8 @@ def main() -> None:
         f"{taken['baseline']:.1%}. One seed, on the CPU; accuracies jump from epoch to "
         "epoch, so the first time at or above a mark flatters. From scratch, the "
         "schedule is one of 100 epochs: when the time was over, its rate had hardly "
-        "fallen, so this is no final accuracy. The clock of the transfer leaves out the "
-        "three hours of pre-training, which happen once for many tasks.",
+        "fallen, so this is no final accuracy. The clock of the transfer leaves out "
+        "the three hours of pre-training, which happen once for many tasks.",
         "",
         "![Test accuracy against seconds of training.](plots/time.png)",
         "",
