@@ -92,8 +92,8 @@ def halve(graph: onnx.GraphProto) -> None:
     """Stores weights in 16 bits, each with a cast back to 32 bits before its use."""
     casts = []
     for weight in graph.initializer:
-        if weight.data_type != TensorProto.FLOAT:
-            continue  # such as indices
+        if weight.data_type != TensorProto.FLOAT or not weight.dims:
+            continue  # such as indices, or a single factor: 1 / sqrt(D_h)
         name = weight.name
         values = numpy_helper.to_array(weight).astype(np.float16)
         weight.CopyFrom(numpy_helper.from_array(values, f"{name}.half"))

@@ -1,9 +1,11 @@
 """Appendix A5: a ViT as an ONNX file says what the model says."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_bits
 import onnxruntime
 import pytest
 import torch
@@ -50,7 +52,7 @@ def test_half_of_the_bytes_and_no_other_logits_where_16_bits_hold_the_weights(tm
     full = export_vit(vit, tmp_path / "full.onnx")
     half = export_vit(vit, tmp_path / "half.onnx", half=True)
     weights = {w.name: w for w in onnx.load(half).graph.initializer}
-    kinds = {w.data_type for w in weights.values()}
+    kinds = {w.data_type for w in weights.values() if w.dims}
     assert TensorProto.FLOAT16 in kinds and TensorProto.FLOAT not in kinds
     images = torch.randn(2, 3, 16, 16)
     for ours, theirs in zip(
@@ -63,11 +65,13 @@ def test_halving_rounds_weights_and_leaves_indices(tmp_path):
     weights = [
         numpy_helper.from_array(np.float32([1 / 3]), "third"),
         numpy_helper.from_array(np.int64([2**40]), "index"),
+        numpy_helper.from_array(np.array(1 / 3, np.float32), "factor"),
     ]
     graph = onnx.helper.make_graph([], "g", [], [], weights)
     halve(graph)
     kept = {w.name: numpy_helper.to_array(w) for w in graph.initializer}
     assert kept["third.half"] == np.float16(1 / 3) and kept["index"] == 2**40
+    assert kept["factor"] == np.float32(1 / 3)
     assert [(n.op_type, [*n.output]) for n in graph.node] == [("Cast", ["third"])]
 
 
@@ -103,3 +107,28 @@ def test_the_command_names_what_it_cannot_use(tmp_path, capsys, missing):
         words[1] = str(tmp_path / "none" / "vit.onnx")
     assert main(words) == 1
     assert "none" in capsys.readouterr().err
+
+
+def test_onnx_bits_counts_what_a_file_changes(tmp_path):
+    """Here the file returns its images: three logits each."""
+    kind = onnx.TensorProto.FLOAT
+    inputs = [onnx.helper.make_tensor_value_info("images", kind, ["n", 3])]
+    outputs = [onnx.helper.make_tensor_value_info("logits", kind, ["n", 3])]
+    node = onnx.helper.make_node("Identity", ["images"], ["logits"])
+    graph = onnx.helper.make_graph([node], "same", inputs, outputs)
+    opset = [onnx.helper.make_opsetid("", 20)]
+    path = tmp_path / "same.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=10), path)
+    x = np.eye(3, dtype=np.float32)[[0, 1, 2, 2]]
+    wanted = x.copy()
+    wanted[3] = [5, 0, 1]  # here the file's prediction is another
+    (row,) = onnx_bits.measure({"8 bits": path}, wanted, x, np.array([0, 1, 0, 2]))
+    assert row["right"] == 3 and row["changed"] == 1
+    assert row["largest_difference"] == 5 and row["bytes"] == path.stat().st_size
+
+
+def test_the_stored_onnx_files_shrink():
+    stored = json.loads(Path(onnx_bits.__file__).with_suffix(".json").read_text())
+    sizes = {row["weights"]: row["bytes"] for row in stored["files"]}
+    assert sizes["32 bits"] > 1.9 * sizes["16 bits"] > 3 * sizes["8 bits"]
+    assert stored["files"][0]["right"] == stored["pytorch_right"]
