@@ -88,14 +88,14 @@ def is_plain(text: nodes.Text) -> bool:
 
 
 def explain_terms(app: Sphinx, doctree: nodes.document) -> None:
-    """Explains each term of a lesson once; a link to the glossary becomes a term."""
-    if not app.env.doc2path(app.env.docname).match("notebooks/*.ipynb"):
+    """Explains each term of a lesson at its first use, instead of a link there."""
+    if not Path(app.env.doc2path(app.env.docname)).match("notebooks/*.ipynb"):
         return
     seen: set[str] = set()
     for node in list(doctree.findall()):
         if isinstance(node, pending_xref) and "GLOSSARY" in node["reftarget"]:
             term = look_up(node.astext())
-            if term:
+            if term and term not in seen:
                 seen.add(term)
                 node.replace_self(explain(node.astext()))
         elif isinstance(node, nodes.Text) and is_plain(node):

@@ -10,7 +10,7 @@ import nbformat
 from PIL import Image, ImageOps
 
 ROOT = Path(__file__).resolve().parent.parent
-SIZE = 640, 360  # pixels of a card's image
+SIZE = 560, 315  # pixels of a card's image
 CARD = """:::{{grid-item-card}} {title}
 :link: notebooks/{name}
 :link-type: doc
@@ -87,7 +87,7 @@ def write_thumbnail(image: Image.Image, crop: list[float], file: Path) -> None:
         [round(c * n) for c, n in zip(crop, image.size * 2, strict=True)]
     )
     file.parent.mkdir(parents=True, exist_ok=True)
-    ImageOps.pad(image, SIZE, color="white").save(file, quality=80, optimize=True)
+    ImageOps.pad(image, SIZE, color="white").save(file, quality=75, optimize=True)
 
 
 def lesson_cards(images: Path) -> str:
