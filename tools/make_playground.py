@@ -32,6 +32,8 @@ SOURCE = ROOT / "docs" / "playground"
 FOOD = ROOT / "images" / "foodvision_mini"
 CLASSES = ("pizza", "steak", "sushi")
 EACH = 4  # images of a class
+STILL = "pizza2"  # shown where the model cannot run
+PACKED = ("ort.wasm.gz", "trained.onnx.gz", "untrained.onnx.gz")
 RUNTIME = "node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded"
 
 
@@ -112,7 +114,20 @@ def write_images(folder: Path, vit: ViT, head: nn.Linear, preprocessing: dict) -
             row["three"] = head(features[-1]).softmax(0).tolist()
             row["attention"] = maps[-1, 0, 0].tolist()  # layer 6, head 1, class token
             written.append(row)
+            if row["name"] == STILL:
+                write_still(folder, maps[2, 0, 0, 1:])  # layer 3, head 1
     return written
+
+
+def write_still(folder: Path, weights: torch.Tensor) -> None:
+    """Draws an image beside its class token's attention weights (64,)."""
+    image = Image.open(folder / f"{STILL}.jpg")
+    dark = (255 * weights / weights.max()).byte().reshape(8, 8).numpy()
+    mask = Image.fromarray(dark).resize(image.size, Image.Resampling.NEAREST)
+    still = Image.new("RGB", (2 * image.width + 16, image.height), "white")
+    still.paste(image)
+    still.paste("#CC79A7", (image.width + 16, 0), mask)
+    still.save(folder / "still.png")
 
 
 def bundle(output: Path) -> None:
@@ -152,8 +167,9 @@ def build(output: Path) -> Path:
     course = {"foods": metadata["class_names"], "classes": CLASSES}
     course |= {"head": {"weight": head.weight.tolist(), "bias": head.bias.tolist()}}
     course["images"] = write_images(output, vit, head, preprocessing)
-    (output / "course.json").write_text(json.dumps(course))
     bundle(output)
+    course["bytes"] = {name: (output / name).stat().st_size for name in PACKED}
+    (output / "course.json").write_text(json.dumps(course))
     return output / "index.html"
 
 

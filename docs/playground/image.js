@@ -9,17 +9,25 @@ function canvasOf(size) {
   return canvas;
 }
 
-/** Cuts the middle out of an image and draws it `size` pixels wide, on white. */
-export function cut(image, size, kept = 1) {
+/** Cuts the middle out of an image and draws it `size` pixels wide. */
+function cut(image, size, kept = 1) {
   const canvas = canvasOf(size);
   const context = canvas.getContext("2d", { willReadFrequently: true });
   const side = kept * Math.min(image.width, image.height);
   const [x, y] = [(image.width - side) / 2, (image.height - side) / 2];
-  context.fillStyle = "white";
-  context.fillRect(0, 0, size, size);
   context.imageSmoothingQuality = "high";
   context.drawImage(image, x, y, side, side, 0, 0, size, size);
   return canvas;
+}
+
+/** Puts white behind what is transparent; returns whether anything was. */
+function fillWhite(canvas) {
+  const context = canvas.getContext("2d");
+  const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+  context.globalCompositeOperation = "destination-over";
+  context.fillStyle = "white";
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  return data.some((value, i) => i % 4 === 3 && value < 255);
 }
 
 /** The colours of a 64 x 64 canvas as the model wants them: 3 x 64 x 64 in -1 … 1. */
@@ -40,7 +48,7 @@ export async function shipped(name) {
 }
 
 /**
- * Reads a file of the reader's own.
+ * Reads a file of the reader's own; `note` says what was done to it.
  *
  * Throws an Error whose message can be shown: no image, or one too large to decode.
  */
@@ -52,10 +60,13 @@ export async function own(file) {
   } catch {
     throw new Error(`${file.name} is no image that this browser can read.`);
   }
+  const { width, height } = bitmap;
   const shown = cut(bitmap, 512, KEPT);
+  bitmap.close();
+  let note = `${file.name}: its middle, of ${width} × ${height} pixels as held upright.`;
+  if (fillWhite(shown)) note += " What was transparent is white.";
   // In halves: a single large step would skip pixels.
   let [current, size] = [shown, 512];
   while (size > PIXELS) current = cut(current, (size /= 2));
-  bitmap.close();
-  return { pixels: toPixels(current), shown };
+  return { pixels: toPixels(current), shown, note };
 }

@@ -4,29 +4,30 @@ import { own, shipped } from "./image.js";
 
 const { SIDE } = model;
 const PATCHES = SIDE * SIDE;
+const BLOCKS = 6;
 const $ = (id) => document.getElementById(id);
-const percent = (p) => `${(100 * p).toFixed(p < 0.0995 ? 1 : 0)} %`;
+const percent = (p) => `${(100 * p).toFixed(1)} %`;
 const lesson = (file, text) => `<a href="../notebooks/${file}.html">${text}</a>`;
 
 const VIEWS = {
   class: {
-    label: "the class token's row",
-    says: "How much the class token takes from each patch in this layer.",
+    label: "class token's row",
+    says: "How much the class token takes from each patch: its row.",
     link: lesson("04_class_token", "Lesson 04"),
   },
   query: {
     label: "where this patch looks",
-    says: "How much the patch that you point at takes from each other patch: its row.",
+    says: "How much the patch that you point at takes from each patch: its row.",
     link: lesson("06_self_attention", "Lesson 06"),
   },
   key: {
-    label: "who looks at this patch",
+    label: "who looks at it",
     says: "How much each patch takes from the one that you point at: its column.",
     link: lesson("06_self_attention", "Lesson 06"),
   },
   rollout: {
     label: "rollout",
-    says: "The mean of the heads, multiplied through all layers up to this one.",
+    says: "The mean of the heads, multiplied through all blocks up to this one.",
     link: lesson("13b_attention_maps", "Lesson 13b"),
   },
 };
@@ -35,8 +36,8 @@ const VIEWS = {
 const SHUFFLED = shuffledOrder(2020);
 
 const START = {
-  image: "pizza1",
-  layer: 6,
+  image: "pizza2",
+  layer: BLOCKS, // the attention shown is this block's
   head: 0, // 0: the mean of the heads
   view: "class",
   patch: 27,
@@ -48,10 +49,10 @@ const START = {
 const state = structuredClone(START);
 
 let course; // class names, the head of three classes, and what PyTorch says
-let picture; // {pixels, shown} of the chosen image
+let picture; // {pixels, shown} of the chosen image; later also its result, untouched
 let result; // of the last run
+let reference; // the result on the same image, untouched
 let ownImage; // the last file that was dropped here
-const sessions = {};
 
 function shuffledOrder(seed) {
   const order = Array.from({ length: PATCHES }, (_, i) => i);
@@ -63,9 +64,13 @@ function shuffledOrder(seed) {
   return order;
 }
 
-const order = () => (state.shuffle ? SHUFFLED : START_ORDER);
 const START_ORDER = Array.from({ length: PATCHES }, (_, i) => i);
-const kept = () => START_ORDER.filter((place) => !state.dropped.has(place));
+const order = () => (state.shuffle ? SHUFFLED : START_ORDER);
+// What is dropped is a patch, wherever it stands.
+const isDropped = (place) => state.dropped.has(order()[place]);
+const kept = () => START_ORDER.filter((place) => !isDropped(place));
+const untouched = () =>
+  state.trained && state.positions && !state.shuffle && !state.dropped.size;
 
 // The address: each state has its own, which lessons link to.
 
@@ -87,7 +92,7 @@ function readAddress() {
     if (words.has(key) && Number.isInteger(number) && number >= low && number <= high)
       state[key] = number;
   };
-  whole("layer", 1, 6);
+  whole("layer", 1, BLOCKS);
   whole("head", 0, 3);
   whole("patch", 0, PATCHES - 1);
   if (words.get("view") in VIEWS) state.view = words.get("view");
@@ -101,10 +106,41 @@ function readAddress() {
 
 // The model
 
-async function session() {
-  const file = state.trained ? "trained.onnx.gz" : "untrained.onnx.gz";
-  sessions[file] ??= model.open(file, progress);
-  return sessions[file];
+const sessions = {};
+const loaded = {}; // bytes of each file so far
+
+function progress(file, bytes) {
+  loaded[file] = bytes;
+  const sum = (numbers) => numbers.reduce((a, b) => a + b);
+  const all = sum(Object.keys(loaded).map((name) => course.bytes[name]));
+  const now = Math.min(all, sum(Object.values(loaded)));
+  $("progress").value = now / all;
+  $("megabytes").textContent = `${(now / 1e6).toFixed(1)} of ${(all / 1e6).toFixed(1)} MB`;
+}
+
+/** The runtime's session of one of the two models; each file is fetched once. */
+async function session(file, prepared) {
+  progress(file, 0);
+  $("loading").hidden = false;
+  try {
+    const fetched = await model.fetchFile(file, progress);
+    await prepared;
+    return await model.open(fetched);
+  } catch (error) {
+    delete sessions[file]; // so that one may try again
+    throw error;
+  } finally {
+    $("loading").hidden = true;
+  }
+}
+
+async function ask(patches, places, positions, trained) {
+  const file = trained ? "trained.onnx.gz" : "untrained.onnx.gz";
+  sessions[file] ??= session(file);
+  const args = [picture.pixels, patches, places, positions];
+  const found = await model.run(await sessions[file], ...args);
+  const three = found.features.map((x) => model.softmax(model.linear(course.head, x)));
+  return { ...found, places, three };
 }
 
 let running = false;
@@ -119,25 +155,30 @@ async function compute() {
   try {
     do {
       again = false;
+      const asked = picture;
+      asked.untouched ??= await ask(START_ORDER, START_ORDER, true, true);
       const places = kept();
       const patches = places.map((place) => order()[place]);
-      const args = [picture.pixels, patches, places, state.positions];
-      result = await model.run(await session(), ...args);
-      result.places = places;
-      result.three = result.features.map((x) =>
-        model.softmax(model.linear(course.head, x)),
-      );
+      result = untouched()
+        ? asked.untouched
+        : await ask(patches, places, state.positions, state.trained);
+      reference = asked.untouched;
     } while (again);
+    $("trouble").textContent = "";
+    draw();
   } finally {
     running = false;
     delete document.body.dataset.running;
   }
-  draw();
 }
 
 async function choose(name) {
   state.image = name;
-  picture = name === "own" ? ownImage : await shipped(name);
+  document.body.dataset.running = ""; // until compute() has drawn
+  const chosen = name === "own" ? ownImage : await shipped(name);
+  if (state.image !== name) return; // another one was chosen meanwhile
+  picture = chosen;
+  $("tokens").style.setProperty("--image", `url(${picture.shown.toDataURL("image/jpeg")})`);
   await compute();
 }
 
@@ -145,7 +186,7 @@ async function take(file) {
   if (!file) return;
   try {
     ownImage = await own(file);
-    $("message").textContent = `${file.name}: its middle, 64 pixels wide.`;
+    $("message").textContent = ownImage.note;
     state.dropped.clear();
     await choose("own");
   } catch (error) {
@@ -174,7 +215,7 @@ function drawImage() {
   const size = 512 / SIDE;
   context.clearRect(0, 0, 512, 512);
   START_ORDER.forEach((place) => {
-    if (state.dropped.has(place)) return;
+    if (isDropped(place)) return;
     const from = order()[place];
     const [x, y] = [(place % SIDE) * size, Math.floor(place / SIDE) * size];
     const [u, v] = [(from % SIDE) * size, Math.floor(from / SIDE) * size];
@@ -195,6 +236,9 @@ function drawMap() {
   const values = weights();
   const most = Math.max(...values);
   context.clearRect(0, 0, 512, 512);
+  Object.assign(context, { filter: "grayscale(1)", globalAlpha: 0.2 });
+  context.drawImage($("image"), 0, 0); // faint, so that one sees what lies there
+  Object.assign(context, { filter: "none", globalAlpha: 1 });
   result.places.forEach((place, i) => {
     const [x, y] = [(place % SIDE) * size, Math.floor(place / SIDE) * size];
     context.fillStyle = shade(values[i] / most);
@@ -216,74 +260,106 @@ function drawMap() {
   const sorted = [...values].sort((a, b) => b - a);
   const eight = sorted.slice(0, 8).reduce((a, b) => a + b, 0);
   const sum = sorted.reduce((a, b) => a + b, 0);
-  const said = `The 8 largest of ${values.length} hold ${percent(eight / sum)}; equal ones
-    would hold ${percent(Math.min(1, 8 / values.length))}.`;
+  const said = `The 8 largest of ${values.length} weights hold ${percent(eight / sum)}
+    (if all were equal: ${percent(Math.min(1, 8 / values.length))}).`;
   const gone = needsPatch() && !result.places.includes(state.patch);
   $("says").textContent = gone ? "This patch was dropped: point at another." : said;
   const which = state.view === "rollout" ? "" : `, ${headName(state.head)}`;
-  const label = `Attention, ${VIEWS[state.view].label}, layer ${state.layer}${which}`;
+  const label = `Attention, ${VIEWS[state.view].label}, block ${state.layer}${which}`;
   $("map").setAttribute("aria-label", `${label}. ${said}`);
 }
 
 const headName = (head) => (head ? `head ${head}` : "mean of the heads");
 
+/** The sequence as the model gets it: the class token, then each kept patch. */
+function drawTokens() {
+  const tokens = result.places.map((place) => {
+    const from = order()[place];
+    const [x, y] = [from % SIDE, Math.floor(from / SIDE)].map((i) => (100 * i) / (SIDE - 1));
+    const chosen = needsPatch() && place === state.patch ? "chosen" : "";
+    return `<i class="${chosen}" style="background-position:${x}% ${y}%"></i>`;
+  });
+  $("tokens").innerHTML = `<i class="class"></i>${tokens.join("")}`;
+  $("tokens").classList.toggle("bare", !state.positions);
+  const count = `${tokens.length + 1} tokens of 192 features.`;
+  $("count").textContent = count;
+  const words = `${count} The class token, then ${tokens.length} patches`;
+  const how = state.shuffle ? ", shuffled" : "";
+  const sum = state.positions ? "with" : "without";
+  $("tokens").setAttribute("aria-label", `${words}${how}, ${sum} position embedding.`);
+}
+
+/** Bars of probabilities [name, p, colour, mark]: the mark is another probability. */
 function bars(place, rows) {
+  const percents = (p) => `${100 * p}%`;
   place.innerHTML = rows
     .map(
-      ([name, p]) => `<div class="row"><span>${name.replaceAll("_", " ")}</span>
-        <span class="track"><span style="width:${100 * p}%"></span></span>
+      ([name, p, colour, mark]) => `<div class="row"><span>${name.replaceAll("_", " ")}</span>
+        <span class="track"><span style="width:${percents(p)};background:${colour}"></span>
+        ${mark === undefined ? "" : `<i style="left:${percents(mark)}"></i>`}</span>
         <span class="number">${percent(p)}</span></div>`,
     )
     .join("");
 }
 
+const colour = (k) => `var(--${course.classes[k]})`;
+const likeliest = (row) => row.indexOf(Math.max(...row));
+
 function drawPrediction() {
-  bars($("three"), course.classes.map((name, k) => [name, result.three.at(-1)[k]]));
-  const all = model.softmax(result.logits.at(-1)).map((p, k) => [course.foods[k], p]);
-  bars($("five"), all.sort((a, b) => b[1] - a[1]).slice(0, 5));
+  const { layer } = state;
+  const before = reference.three[layer];
+  const marks = untouched() ? [] : before;
+  const now = result.three[layer];
+  bars($("three"), course.classes.map((name, k) => [name, now[k], colour(k), marks[k]]));
+  $("after").textContent = layer;
+  const best = likeliest(before);
+  $("explain-three").textContent = untouched()
+    ? "Change something, and marks will show these probabilities."
+    : `Marks: before the change, ${course.classes[best]} had ${percent(before[best])}.`;
+  const all = model.softmax(result.logits[layer]).map((p, k) => [course.foods[k], p]);
+  const five = all.sort((a, b) => b[1] - a[1]).slice(0, 5);
+  bars($("five"), five.map((row) => [...row, "var(--sky)"]));
 }
 
 /** Probability of the three classes after each block. */
 function drawForms() {
-  const x = (block) => 40 + 44 * block;
-  const y = (p) => 140 - 120 * p;
-  const colours = ["#D55E00", "#0072B2", "#009E73"];
-  let parts = [0, 0.5, 1].map(
-    (p) => `<line x1="40" x2="310" y1="${y(p)}" y2="${y(p)}" class="grid"/>
-      <text x="30" y="${y(p) + 4}" text-anchor="end">${100 * p} %</text>`,
+  const x = (block) => 40 + 41 * block;
+  const y = (p) => 130 - 118 * p;
+  const parts = [0, 0.5, 1].map(
+    (p) => `<line x1="40" x2="286" y1="${y(p)}" y2="${y(p)}" class="grid"/>
+      <text x="32" y="${y(p) + 4}" text-anchor="end">${100 * p} %</text>`,
   );
-  parts.push(`<rect x="${x(state.layer) - 12}" y="14" width="24" height="132"
-    class="here"/>`);
-  for (let block = 0; block < 7; block++)
-    parts.push(`<text x="${x(block)}" y="160" text-anchor="middle">${block}</text>`);
-  course.classes.forEach((name, k) => {
-    const points = result.three.map((row, block) => `${x(block)},${y(row[k])}`);
-    parts.push(`<polyline points="${points.join(" ")}" stroke="${colours[k]}"/>`);
-    parts.push(
-      ...points.map((point) => {
-        const [cx, cy] = point.split(",");
-        return `<circle cx="${cx}" cy="${cy}" r="3" fill="${colours[k]}"/>`;
-      }),
-    );
+  parts.push(`<rect x="${x(state.layer) - 11}" y="6" width="22" height="130" rx="4"
+    class="here"/><text x="163" y="158" text-anchor="middle">after block</text>`);
+  for (let block = 0; block <= BLOCKS; block++)
+    parts.push(`<text x="${x(block)}" y="146" text-anchor="middle">${block}</text>`);
+  const ends = course.classes.map((name, k) => {
+    const points = result.three.map((row, block) => [x(block), y(row[k])]);
+    parts.push(`<polyline points="${points.join(" ")}" style="stroke:${colour(k)}"/>`);
+    for (const [cx, cy] of points)
+      parts.push(`<circle cx="${cx}" cy="${cy}" r="3" style="fill:${colour(k)}"/>`);
+    return { name, k, y: points.at(-1)[1] + 4 };
   });
-  course.classes.forEach((name, k) =>
-    parts.push(`<text x="${56 + 90 * k}" y="10" class="key" fill="${colours[k]}">●
-      <tspan class="word">${name}</tspan></text>`),
-  );
-  for (let block = 1; block < 7; block++)
-    parts.push(`<rect x="${x(block) - 22}" y="14" width="44" height="150"
-      class="hit" data-layer="${block}"/>`);
+  // The names stand at the ends of the lines, from the lowest up, none on another.
+  let below = Infinity;
+  for (const end of ends.sort((a, b) => b.y - a.y)) {
+    below = Math.min(end.y, below - 12);
+    parts.push(`<text x="296" y="${below}" class="name" style="fill:${colour(end.k)}">
+      ${end.name}</text>`);
+  }
   $("forms").innerHTML = parts.join("");
-  const best = result.three.map((row) => course.classes[row.indexOf(Math.max(...row))]);
-  $("forms").setAttribute("aria-label", `After blocks 0 to 6: ${best.join(", ")}.`);
+  const best = result.three.map((row) => course.classes[likeliest(row)]);
+  $("forms").setAttribute("aria-label", `After blocks 0 to ${BLOCKS}: ${best.join(", ")}.`);
+  const settled = best.findLastIndex((name) => name !== best.at(-1)) + 1;
+  $("explain-forms").innerHTML = `From block ${settled} on, ${best.at(-1)} is ahead. The head
+    was trained on the last block only. ${lesson("10_vision_transformer", "Lesson 10")}`;
 }
 
 /** The largest difference to what PyTorch found, where the state is one it was asked. */
 function drawEqual() {
   const row = course.images.find((image) => image.name === state.image);
-  const asked = state.trained && state.positions && !state.shuffle && kept().length === 64;
   delete $("equal").dataset.image;
-  if (!row || !asked) {
+  if (!row || !untouched()) {
     $("equal").textContent = "";
     return;
   }
@@ -293,13 +369,13 @@ function drawEqual() {
   ];
   const most = Math.max(...differences.map(Math.abs));
   $("equal").textContent = `PyTorch found the same 98 logits and attention weights for this
-    image: the largest difference is ${most.toExponential(0)}.`;
+    image: the largest difference is ${most.toFixed(6)}.`;
   Object.assign($("equal").dataset, { difference: most, image: row.name });
 }
 
 function drawControls() {
   for (const name of ["shuffle", "positions", "trained"])
-    $(name).setAttribute("aria-pressed", state[name]);
+    $(name).setAttribute("aria-checked", state[name]);
   for (const input of document.querySelectorAll("fieldset input"))
     input.checked = String(state[input.name]) === input.value;
   $("heads").parentElement.disabled = state.view === "rollout";
@@ -308,40 +384,48 @@ function drawControls() {
     button.setAttribute("aria-checked", chosen);
     button.tabIndex = chosen || state.image === "own" ? 0 : -1;
   }
+  const gone = isDropped(state.patch);
+  const [row, column] = [Math.floor(state.patch / SIDE) + 1, (state.patch % SIDE) + 1];
+  $("drop").textContent = `${gone ? "Put back" : "Drop"} row ${row}, column ${column}`;
   for (const button of $("patches").querySelectorAll("button")) {
     const place = Number(button.dataset.place);
-    const dropped = state.dropped.has(place);
+    const dropped = isDropped(place);
     button.setAttribute("aria-pressed", dropped);
+    button.classList.toggle("chosen", place === state.patch && needsPatch());
     button.tabIndex = place === state.patch ? 0 : -1;
     const [row, column] = [Math.floor(place / SIDE) + 1, (place % SIDE) + 1];
     const words = `row ${row}, column ${column}${dropped ? ", dropped" : ""}`;
     button.setAttribute("aria-label", words);
   }
-  const count = kept().length;
-  $("count").textContent = `${count} patches and the class token: ${count + 1} tokens.`;
-  $("explain-patches").innerHTML = state.shuffle
-    ? `Each patch stands in a wrong place${
-        state.positions
-          ? " and gets that place's position."
-          : ", but without positions no place is wrong: the prediction is as before."
-      } ${lesson("05_position_embedding", "Lesson 05")}`
-    : `${
-        state.positions
-          ? "Each patch carries the position embedding of its place."
-          : "Without it the model gets a set of patches, in no order."
-      } ${lesson("05_position_embedding", "Lesson 05")}`;
+  $("explain-shuffle").textContent = !state.shuffle
+    ? "Gives each patch the place of another."
+    : state.positions
+      ? "Each patch stands in a wrong place and gets that place's position."
+      : "Without positions no place is wrong: the prediction is as before.";
+  const positions = state.positions
+    ? "Added to each patch, they tell its place."
+    : "Nothing tells a patch its place.";
+  $("explain-positions").innerHTML = `${positions} ${LINK_POSITIONS}`;
   const view = VIEWS[state.view];
   $("explain-view").innerHTML = `${view.says} ${view.link}`;
+  const heads = state.head
+    ? `Head ${state.head} of the three, with queries and keys of its own.`
+    : "Each head has queries and keys of its own; the mean hides them.";
+  $("explain-head").innerHTML = `${heads} ${LINK_HEADS}`;
   $("explain-weights").innerHTML = state.trained
-    ? `1.55 million images of 98 foods have set these weights.
+    ? `Trained on 93,060 photographs of 98 foods.
        ${lesson("A2_pretraining", "Appendix A2")}`
     : `Random weights, as before training: maps and probabilities mean nothing.
        ${lesson("13b_attention_maps", "Lesson 13b")}`;
 }
 
+const LINK_POSITIONS = lesson("05_position_embedding", "Lesson 05");
+const LINK_HEADS = lesson("07_multihead_self_attention", "Lesson 07");
+
 function draw() {
   drawImage();
   drawMap();
+  drawTokens();
   drawPrediction();
   drawForms();
   drawEqual();
@@ -373,7 +457,9 @@ function pointAt(place) {
 }
 
 function toggle(place) {
-  if (!state.dropped.delete(place) && kept().length > 2) state.dropped.add(place);
+  state.patch = place;
+  const patch = order()[place];
+  if (!state.dropped.delete(patch) && kept().length > 2) state.dropped.add(patch);
   compute();
 }
 
@@ -396,14 +482,21 @@ function makePatches() {
     const place = placeOf(event);
     if (place >= 0 && event.pointerType === "mouse") pointAt(place);
   });
+  // A finger cannot point without a tap, so its tap looks, and a button drops.
+  let touch = false;
+  $("patches").addEventListener("pointerdown", (event) => {
+    touch = event.pointerType === "touch";
+  });
   $("patches").addEventListener("click", (event) => {
     const place = placeOf(event);
     if (place < 0) return;
-    state.patch = place;
-    toggle(place);
+    if (touch) pointAt(place);
+    else toggle(place);
   });
+  $("drop").addEventListener("click", () => toggle(state.patch));
   $("patches").addEventListener("keydown", (event) => {
     const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -SIDE, ArrowDown: SIDE };
+    touch = false;
     const place = placeOf(event) + (step[event.key] ?? NaN);
     if (!(place >= 0 && place < PATCHES)) return;
     event.preventDefault();
@@ -439,6 +532,10 @@ function listen() {
   radios("views", "view", Object.entries(VIEWS).map(([k, view]) => [k, view.label]));
   radios("layers", "layer", [1, 2, 3, 4, 5, 6].map((n) => [n, n]));
   radios("heads", "head", [0, 1, 2, 3].map((n) => [n, n || "mean"]));
+  $("next").addEventListener("click", () => {
+    state.layer = (state.layer % BLOCKS) + 1;
+    draw();
+  });
   for (const name of ["shuffle", "positions", "trained"])
     $(name).addEventListener("click", () => {
       state[name] = !state[name];
@@ -448,12 +545,6 @@ function listen() {
     const { image } = state;
     Object.assign(state, structuredClone(START), { image });
     compute();
-  });
-  $("forms").addEventListener("click", (event) => {
-    const layer = Number(event.target.dataset.layer);
-    if (!layer) return;
-    state.layer = layer;
-    draw();
   });
   $("file").addEventListener("change", (event) => take(event.target.files[0]));
   for (const kind of ["dragover", "drop"])
@@ -465,10 +556,6 @@ function listen() {
     readAddress();
     await choose(state.image);
   });
-}
-
-function progress(fraction) {
-  $("progress").value = fraction;
 }
 
 async function start() {
@@ -484,14 +571,25 @@ async function start() {
   makePatches();
   readAddress();
   listen();
-  await model.prepare(progress);
+  document.body.classList.toggle("touch", navigator.maxTouchPoints > 0);
+  progress("ort.wasm.gz", 0);
+  const prepared = model.prepare("ort.wasm.gz", progress);
+  const file = state.trained ? "trained.onnx.gz" : "untrained.onnx.gz";
+  sessions[file] = session(file, prepared);
+  await sessions[file];
   await choose(state.image);
-  $("loading").hidden = true;
   $("play").hidden = false;
   document.body.dataset.ready = "";
 }
 
+addEventListener("unhandledrejection", (event) => {
+  $("trouble").textContent = `${event.reason.message} Is the server still there?`;
+});
+
 start().catch((error) => {
   $("trouble").textContent = error.message;
+  $("loading").hidden = true;
+  $("still").hidden = false;
+  $("still").querySelector("img").src = "still.png";
   document.body.dataset.failed = "";
 });

@@ -4,16 +4,15 @@ import * as ort from "onnxruntime-web/wasm";
 export const SIDE = 8; // patches in a row
 export const PIXELS = 64; // of the image's side, as the model sees it
 
-/** Fetches a file, unpacks it if it is packed, and tells how far it is (0 … 1). */
+/** Fetches a file, unpacks it if it is packed, and tells how many bytes have come. */
 export async function fetchFile(url, tell = () => {}) {
   const answer = await fetch(url);
-  if (!answer.ok) throw new Error(`${url}: ${answer.status}`);
-  const total = Number(answer.headers.get("content-length")) || 6e6;
+  if (!answer.ok) throw new Error(`${url} could not be loaded (${answer.status}).`);
   let loaded = 0;
   const count = new TransformStream({
     transform(chunk, controller) {
       loaded += chunk.byteLength;
-      tell(Math.min(1, loaded / total));
+      tell(url, loaded);
       controller.enqueue(chunk);
     },
   });
@@ -25,14 +24,14 @@ export async function fetchFile(url, tell = () => {}) {
 }
 
 /** Makes the runtime ready; its WebAssembly comes from this page's own folder. */
-export async function prepare(tell) {
+export async function prepare(file, tell) {
   ort.env.wasm.numThreads = 1;
   ort.env.wasm.wasmPaths = { mjs: new URL("ort.mjs", document.baseURI).href };
-  ort.env.wasm.wasmBinary = await fetchFile("ort.wasm.gz", tell);
+  ort.env.wasm.wasmBinary = await fetchFile(file, tell);
 }
 
-export async function open(file, tell) {
-  return ort.InferenceSession.create(new Uint8Array(await fetchFile(file, tell)));
+export async function open(file) {
+  return ort.InferenceSession.create(new Uint8Array(file));
 }
 
 const integers = (numbers) =>
