@@ -286,7 +286,7 @@ def test_with_the_keyboard_alone(page):
     assert page.evaluate("document.activeElement.dataset.place") == "28"
     page.keyboard.press("Enter")
     page.wait_for_function("location.hash.includes('dropped=28')")
-    assert "63 patches" in page.locator("#count").inner_text()
+    assert "64 tokens" in page.locator("#count").inner_text()
 
 
 def test_random_clicking_leaves_no_error_and_no_memory(page):
