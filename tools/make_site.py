@@ -10,7 +10,6 @@ import time
 from functools import cache
 from pathlib import Path
 
-import make_playground
 import nbformat
 from run_course import title
 from set_repository import address_of
@@ -310,6 +309,8 @@ def build(output: Path) -> Path:
     Raises:
         subprocess.CalledProcessError: Sphinx found fault, and has printed what.
     """
+    import make_playground  # needs torch, which Sphinx's settings shall not wait for
+
     source = output.with_name(f"{output.name}_source")
     prepare(source)
     shutil.rmtree(output, ignore_errors=True)
