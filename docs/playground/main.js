@@ -401,7 +401,7 @@ function drawControls() {
     ? "Gives each patch the place of another."
     : state.positions
       ? "Each patch stands in a wrong place and gets that place's position."
-      : "Without positions no place is wrong: the prediction is as before.";
+      : "Without positions no place is wrong: shuffled or not, one prediction.";
   const positions = state.positions
     ? "Added to each patch, they tell its place."
     : "Nothing tells a patch its place.";
