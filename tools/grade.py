@@ -1,28 +1,29 @@
-"""Grades submitted exercises through nbgrader and writes a table.
+"""Grades submitted exercises and writes a table.
 
     make grade SUBMISSIONS=DIR OUT=grades.csv
 
 DIR holds a folder for each student, and in it notebooks named like the exercises. Each
-notebook is run in a process and a gradebook of its own, so that nobody's crash costs
-another's grade. The code in it runs with your rights: read it, or use a container.
+is run in a process and a folder of its own (`run_cells.py`), so that nobody's crash
+costs another's grade. What that cannot stop is in notebooks/solutions/README.md.
 """
 
 import argparse
 import csv
+import hashlib
+import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import nbformat
-from make_exercises import CONFIG, ROOT, SOLUTIONS, make_exercise
+from make_exercises import ROOT, SOLUTIONS, make_exercise
 from nbformat import NotebookNode
-from submissions import read_submission, rebuild
+from submissions import looks_inside, read_submission, rebuild
 
-BIN = Path(sys.executable).parent
 COLUMNS: list[str] = [
     "student",
     "notebook",
@@ -32,52 +33,37 @@ COLUMNS: list[str] = [
     "reason",
     "answer",
 ]
-# Before each check, so that it is ours whatever the cells before have put in its place.
-FRESH = """import sys as _sys
-import warnings as _warnings
-_warnings.filterwarnings("ignore")
-for _name in [n for n in _sys.modules if n.startswith("vit_course")]:
-    del _sys.modules[_name]
-from vit_course.checks import *
-"""
-ENDED = 'raise RuntimeError("this cell ended the whole run, or never ended")'
+RUNNER = ROOT / "tools" / "run_cells.py"
+# Where root grades, submissions are run by a user that owns nothing.
+USER = 60999 if os.geteuid() == 0 else None
+KEPT = ("LANG", "OMP_NUM_THREADS", "PATH", "VIT_COURSE_DATA")  # of the environment
 
 
-def _config(course: Path, timeout: int) -> None:
-    lines = ["c = get_config()", f"c.CourseDirectory.root = {str(course)!r}"]
-    lines += [f"c.Execute.timeout = {timeout}", "c.Execute.interrupt_on_timeout = True"]
-    stubs = CONFIG.ClearSolutions
-    lines += [f"c.ClearSolutions.{key} = {value!r}" for key, value in stubs.items()]
-    (course / "nbgrader_config.py").write_text("\n".join(lines) + "\n")
+def _name(cell: NotebookNode) -> str:
+    return cell.metadata.get("nbgrader", {}).get("grade_id", "")
 
 
-def _nbgrader(course: Path, limit: float, *words: str) -> str:
-    """Runs an nbgrader command; returns "" or what went wrong."""
-    env = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
-    env |= {"PYTHONPATH": str(ROOT), "VIT_COURSE_OFFLINE": "1", "MPLBACKEND": "agg"}
-    log = course / "log.txt"
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            [BIN / "nbgrader", *words],
-            cwd=course,
-            env=env,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # so that kernels end with it
-        )
-        try:
-            code = process.wait(limit)
-        except subprocess.TimeoutExpired:
-            code = None
-        finally:
-            try:
-                os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            process.wait()
-    if code is None:
-        return "the notebook took too long"
-    return "" if code == 0 else log.read_text()[-2000:]
+def _is_check(cell: NotebookNode) -> bool:
+    about = cell.metadata.get("nbgrader", {})
+    return cell.cell_type == "code" and about.get("grade", False)
+
+
+def _copy_course(folder: Path) -> None:
+    """Copies what exercises import, laid out as in a wheel: without solutions."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for name in ("going_modular", "vit_course"):
+        shutil.copytree(ROOT / name, folder / name)
+    for name in ("images", "models"):
+        shutil.copytree(ROOT / name, folder / "going_modular" / name)
+    shutil.copy(ROOT / "helper_functions.py", folder)
+    subprocess.run(["chmod", "-R", "a+rX", folder], check=True)
+
+
+def _hashes(folders: list[Path]) -> dict[Path, str]:
+    """The sha256 of each file that grading must not change."""
+    paths = [path for folder in folders for path in folder.rglob("*")]
+    paths = [path for path in paths if path.is_file() and path.suffix != ".pyc"]
+    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
 class Grader:
@@ -86,148 +72,164 @@ class Grader:
     Args:
         folder: for temporary files.
         solutions: folder with the notebooks that the exercises were made from.
+        submissions: folder with what was handed in.
         timeout: seconds that a cell may take.
         limit: seconds that a notebook may take.
     """
 
     def __init__(
-        self, folder: Path, solutions: Path, timeout: int = 60, limit: int = 300
+        self,
+        folder: Path,
+        solutions: Path,
+        submissions: Path,
+        timeout: float = 60,
+        limit: float = 300,
     ) -> None:
         self.folder, self.timeout, self.limit = folder, timeout, limit
-        self.solutions = {path.stem: path for path in sorted(solutions.glob("*.ipynb"))}
-        self._courses = {}
+        self.exercises, self.checks = {}, {}
+        for path in sorted(solutions.glob("*.ipynb")):
+            self.exercises[path.stem] = make_exercise(path)
+            # From the solution: with the teacher's hidden tests.
+            cells = nbformat.read(path, as_version=4).cells
+            checks = {_name(c): c.source for c in cells if _is_check(c)}
+            self.checks[path.stem] = checks
+        folder.chmod(0o711)
+        self.course = folder / "course"
+        self.guarded = [self.course, ROOT / "vit_course", solutions, submissions]
+        self._start()
 
-    def match(self, path: Path) -> str:
-        """Finds the exercise for a file such as `Copy of 04_class_token (1).ipynb`."""
-        return next((name for name in self.solutions if name in path.stem), "")
+    def _start(self) -> None:
+        """Starts the process that runs cells, with an environment of its own."""
+        _copy_course(self.course)
+        env = {key: os.environ[key] for key in KEPT if key in os.environ}
+        env |= {"PYTHONPATH": str(self.course), "PYTHONSAFEPATH": "1"}
+        env |= {"PYTHONDONTWRITEBYTECODE": "1", "HOME": str(self.folder)}
+        env |= {"VIT_COURSE_OFFLINE": "1", "MPLBACKEND": "agg"}
+        words, pipe = [sys.executable, RUNNER], subprocess.PIPE
+        self.runner = subprocess.Popen(words, env=env, stdin=pipe, stdout=pipe)
+        if not (self.runner.stdout and self.runner.stdout.readline()):
+            raise RuntimeError(f"{RUNNER} does not start")
+        # It has imported the checks, whose files hold solutions, too.
+        shutil.rmtree(self.course / "vit_course" / "checks")
 
-    def _course(self, name: str) -> Path:
-        """Makes a course with one assignment, once."""
-        if name not in self._courses:
-            course = self.folder / "courses" / name
-            source = course / "source" / name / f"{name}.ipynb"
-            source.parent.mkdir(parents=True)
-            notebook = nbformat.read(self.solutions[name], as_version=4)
-            for cell in notebook.cells:
-                about = cell.metadata.get("nbgrader", {})
-                if about.get("grade") and cell.cell_type == "code":
-                    cell.source = FRESH + cell.source
-            nbformat.write(notebook, source)
-            _config(course, self.timeout)
-            wrong = _nbgrader(course, 300, "generate_assignment", name)
-            if wrong:
-                raise RuntimeError(f"nbgrader cannot use {source.name}: {wrong}")
-            self._courses[name] = course
-        return self._courses[name]
-
-    def _run(
-        self, name: str, notebook: NotebookNode
-    ) -> tuple[NotebookNode | None, str]:
-        """Autogrades one notebook in a copy of the course."""
-        course = self.folder / "run"
-        shutil.rmtree(course, ignore_errors=True)
-        shutil.copytree(self._course(name), course)
-        _config(course, self.timeout)
-        submitted = course / "submitted" / "student" / name / f"{name}.ipynb"
-        submitted.parent.mkdir(parents=True)
-        nbformat.write(notebook, submitted)
-        wrong = _nbgrader(course, self.limit, "autograde", name, "--student", "student")
-        graded = course / "autograded" / "student" / name / f"{name}.ipynb"
-        if wrong or not graded.is_file():
-            return None, wrong or "nbgrader wrote nothing"
-        return nbformat.read(graded, as_version=4), ""
-
-    def grade(self, name: str, path: Path) -> list[dict]:
+    def grade(self, path: Path, submitted: NotebookNode | str) -> list[dict]:
         """Grades a submission; one row for each task.
 
-        Raises:
-            ValueError: the file is no notebook.
+        Args:
+            path: whose name holds that of an exercise: `Copy of 04_class_token (1)`.
+            submitted: its content, or why it could not be read.
         """
-        exercise = make_exercise(self.solutions[name])
-        notebook, notes = rebuild(read_submission(path), exercise)
-        tasks = [
-            c for c in exercise.cells if c.metadata.get("nbgrader", {}).get("grade")
-        ]
-        graded, wrong = self._run(name, notebook)
-        if graded is None:
-            given = {cell.source for cell in exercise.cells}
-            graded = self._without_what_ends_the_run(name, notebook, notes, given)
-        blank = {
-            cell.metadata.nbgrader.grade_id: cell.source
-            for cell in exercise.cells
-            if "nbgrader" in cell.metadata
-        }
-        cells = {}
-        for cell in graded.cells if graded else []:
-            cells[cell.metadata.get("nbgrader", {}).get("grade_id", "")] = cell
+        name = next((known for known in self.exercises if known in path.stem), "")
+        if not name or isinstance(submitted, str):
+            reason = submitted if name else f"{path.name} is named like no exercise"
+            return [{"notebook": path.name, "points": 0, "reason": reason}]
+        exercise = self.exercises[name]
+        notebook, notes = rebuild(submitted, exercise)
+        before = _hashes(self.guarded)
+        results = self._results(notebook, self.checks[name], notes)
+        changed = [path for path, _ in before.items() ^ _hashes(self.guarded).items()]
+        for path in sorted(set(changed)):
+            notes.setdefault("", []).append(f"while it ran, {path} was changed")
+        if any(self.course in path.parents for path in changed):
+            self.runner.communicate()
+            self._start()
+        looks = looks_inside(notebook, exercise)
+        answers = {_name(cell): cell.source for cell in notebook.cells}
         rows = []
-        for task in tasks:
-            about = task.metadata.nbgrader
-            remarks = [*notes.get(about.grade_id, [])]
-            remarks += notes.get(about.grade_id.removesuffix("-check"), [])
+        for task in exercise.cells:
+            about = task.metadata.get("nbgrader", {})
+            if not about.get("grade"):
+                continue
             row = {"notebook": name, "task": about.grade_id, "of": about.points}
-            cell = cells.get(about.grade_id)
-            if cell is None:
-                points, reason = 0, wrong
-            elif task.cell_type == "markdown":
-                answered = cell.source.strip() != blank[about.grade_id].strip()
-                row["answer"] = cell.source if answered else ""
+            if task.cell_type == "markdown":
+                answer = answers[about.grade_id]
+                answered = answer.strip() != task.source.strip()
+                row["answer"] = answer if answered else ""
                 points = "" if answered else 0
                 reason = "to be read by you" if answered else "no answer"
             else:
-                points, reason = _points(cell, about.points)
-            remarks = ([reason] if reason else []) + remarks + notes.get("", [])
-            rows.append(
-                row | {"points": points, "reason": "; ".join(dict.fromkeys(remarks))}
-            )
+                passed, reason = results[about.grade_id]
+                points = about.points if passed else 0
+                if passed and looks:
+                    points, reason = "", f"passed with {', '.join(looks)}: to be read"
+            remarks = [reason, *notes.get(about.grade_id, [])]
+            remarks += notes.get(about.grade_id.removesuffix("-check"), [])
+            remarks = dict.fromkeys(filter(None, [*remarks, *notes.get("", [])]))
+            rows.append(row | {"points": points, "reason": "; ".join(remarks)})
         return rows
 
-    def _without_what_ends_the_run(
-        self, name: str, notebook: NotebookNode, notes: dict, given: set[str]
-    ) -> NotebookNode | None:
-        """Leaves out one answer after the other until the rest can be graded.
+    def _results(self, notebook: NotebookNode, checks: dict, notes: dict) -> dict:
+        """Whether each check passed, and what it said.
+
+        A cell that ends the run, or never ends, is left out, and the rest run again.
 
         Args:
-            name: of the notebook.
-            notebook: as it was handed in; what is left out is replaced in it.
+            notebook: with the learner's answers.
+            checks: source of each check.
             notes: remarks by task, to which this adds.
-            given: sources of the exercise's own cells, which are no answers.
         """
-        own = [
-            cell
-            for cell in notebook.cells
-            if cell.cell_type == "code" and cell.source not in given
+        code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        cells = [
+            {"check": _name(cell) in checks, "source": cell.source} for cell in code
         ]
-        kept = [cell.source for cell in own]
-        for cell in own:
-            cell.source = ENDED
-        graded = None
-        for cell, source in zip(own, kept, strict=True):
-            cell.source = source
-            attempt, _ = self._run(name, notebook)
-            if attempt is None:
-                cell.source = ENDED
-                task = cell.metadata.get("nbgrader", {}).get("grade_id", "")
-                text = "its code ended the whole run, or never ended: it was left out"
-                notes.setdefault(task, []).append(text)
-            else:
-                graded = attempt
-        return graded
+        left_out, end = {}, time.monotonic() + self.limit
+        for cell, own in zip(cells, code, strict=True):
+            cell["source"] = checks.get(_name(own), own.source)
+        while True:
+            done = self._run(cells, end - time.monotonic())
+            told, at = done["told"], len(done["told"])
+            if done["left"]:
+                text = f"it left {done['left']} processes running, which were ended"
+                notes.setdefault("", []).append(text)
+            if at == len(cells) or time.monotonic() > end:
+                break
+            left_out[at] = f"its code {done['why']}: it was left out"
+            cells[at]["source"] = ""
+        told += [[False, "the notebook took too long"]] * (len(cells) - len(told))
+        results = {}
+        for i, cell in enumerate(code):
+            passed, text = told[i]
+            if cells[i]["check"]:
+                results[_name(cell)] = passed and i not in left_out, text
+            elif not passed and not _name(cell):  # what a learner added
+                notes.setdefault("", []).append(f"an added cell stops with {text}")
+            if i in left_out:
+                notes.setdefault(_name(cell), []).append(left_out[i])
+        return results
+
+    def _run(self, cells: list[dict], limit: float) -> dict:
+        """Runs cells in a fresh folder: what came of each, and why not of the rest."""
+        where = {"dir": self.folder, "ignore_cleanup_errors": True}
+        with tempfile.TemporaryDirectory(**where) as folder:
+            if USER is not None:
+                os.chown(folder, USER, USER)
+            task = {"cells": cells, "folder": folder, "user": USER}
+            task |= {"timeout": self.timeout, "limit": limit}
+            told, answers = self.runner.stdin, self.runner.stdout
+            assert told and answers
+            told.write(json.dumps(task).encode() + b"\n")
+            told.flush()
+            line = answers.readline()
+        if line:
+            return json.loads(line)
+        self._start()
+        text = "its code ended the process that runs all submissions"
+        return {"told": len(cells) * [[False, text]], "left": 0}
 
 
-def _points(cell: NotebookNode, of: float) -> tuple[float, str]:
-    """Points of a check that was run, and why some are missing."""
-    for output in cell.outputs:
-        if output.output_type == "error":
-            if output.ename == "Hint":
-                return 0, output.evalue
-            if (
-                output.ename == "CellTimeoutError"
-                or output.ename == "KeyboardInterrupt"
-            ):
-                return 0, "the code does not come to an end"
-            return 0, f"{output.ename}: {output.evalue}"
-    return of, ""
+def _read(path: Path) -> NotebookNode | str:
+    """Reads what was handed in, or says why not."""
+    try:
+        return read_submission(path)
+    except ValueError as error:
+        return str(error)
+
+
+def _write_table(rows: list[dict], out: Path) -> None:
+    with out.open("w", newline="") as file:
+        table = csv.DictWriter(file, COLUMNS)
+        table.writeheader()
+        table.writerows(rows)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -244,33 +246,25 @@ def main(arguments: list[str] | None = None) -> int:
     students = [p for p in entries if p.is_dir() and not p.name.startswith(".")]
     if not students:
         parser.error(f"{args.submissions} holds no folders of students")
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        args.out.open("w", newline="") as file,
-    ):
-        table = csv.DictWriter(file, COLUMNS)
-        table.writeheader()
-        grader = Grader(Path(folder), args.solutions, args.timeout, args.limit)
+    # All is read before any is run: what one notebook does harms no other.
+    files = [(s, p, _read(p)) for s in students for p in sorted(s.rglob("*.ipynb"))]
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        where = Path(folder), args.solutions, args.submissions
+        grader = Grader(*where, args.timeout, args.limit)
         for student in students:
-            points = of = unread = 0.0
-            for path in sorted(student.rglob("*.ipynb")):
-                if ".ipynb_checkpoints" in path.parts:
-                    continue
-                name = grader.match(path)
-                try:
-                    if not name:
-                        raise ValueError(f"{path.name} is named like no exercise")
-                    rows = grader.grade(name, path)
-                except ValueError as error:
-                    rows = [{"notebook": path.name, "points": 0, "reason": str(error)}]
-                for row in rows:
-                    table.writerow({"student": student.name} | row)
-                    points += row["points"] or 0
-                    unread += row.get("of", 0) if row["points"] == "" else 0
-                    of += row.get("of", 0)
-                file.flush()  # an interrupted run keeps what it has
-            told = f"{points:g} of {of - unread:g} checked, {unread:g} to be read"
+            mine = [found[1:] for found in files if found[0] == student]
+            made = []
+            for path, notebook in mine:
+                made += grader.grade(path, notebook)
+            rows += [{"student": student.name} | row for row in made]
+            _write_table(rows, args.out)  # an interrupted run keeps what it has
+            points = sum(row["points"] or 0 for row in made)
+            unread = sum(row.get("of", 0) for row in made if row["points"] == "")
+            of = sum(row.get("of", 0) for row in made) - unread
+            told = f"{points:g} of {of:g} checked, {unread:g} to be read"
             print(f"{student.name}: {told}", flush=True)
+        grader.runner.communicate()
     print(f"wrote {args.out}")
     return 0
 

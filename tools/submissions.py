@@ -17,6 +17,15 @@ TOUCHES_CHECKS = re.compile(
     r"sys\.modules|nbgrader|get_ipython"
 )
 
+# What no answer needs, and who looks for the solution or changes Python does.
+LOOKS_INSIDE = re.compile(
+    r"_getframe|_current_frames|currentframe|\binspect\b|\bf_(?:back|locals|globals)\b|"
+    r"\b(?:tb|gi|cr|ag)_frame\b|\bgc\b|ctypes|builtins|settrace|setprofile|/proc|"
+    r"__(?:globals|closure|code|dict|getattribute|torch_\w+|import|subclasses)__|"
+    r"TorchFunctionMode|\b(?:exec|(?<!\.)eval|getattr|vars|globals|attrgetter)\(|"
+    r"importlib"
+)
+
 
 def _about(cell: NotebookNode) -> dict:
     return cell.metadata.get("nbgrader", {})
@@ -61,6 +70,16 @@ def _answers(cells: list[NotebookNode], exercise: NotebookNode) -> dict[str, lis
             places = [i for i, c in enumerate(cells) if _first_definition(c) == first]
         found[_name(wanted)] = places
     return found
+
+
+def looks_inside(notebook: NotebookNode, exercise: NotebookNode) -> list[str]:
+    """The words of LOOKS_INSIDE in a learner's code."""
+    given = {cell.source for cell in exercise.cells}
+    own = [c.source for c in notebook.cells if c.cell_type == "code"]
+    found = {
+        w for source in own if source not in given for w in LOOKS_INSIDE.findall(source)
+    }
+    return sorted(found)
 
 
 def rebuild(

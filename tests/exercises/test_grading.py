@@ -3,14 +3,16 @@
 import copy
 import csv
 import json
-import math
-import time
+import os
 
 import grade
 import nbformat
 import pytest
+import torch
 from make_exercises import EXERCISES, SOLUTIONS, make_exercise
 from submissions import read_submission, rebuild
+
+from vit_course.checks.hints import Hint, compare
 
 NAME = "04_class_token"
 BEHIND = """class ClassTokens(nn.Module):
@@ -28,15 +30,57 @@ BEHIND = """class ClassTokens(nn.Module):
 ENDLESS = """class RepeatedClassToken(nn.Module):
     def __init__(self, embedding_dim):
         while True:
-            pass
+            try:
+                time.sleep(60)
+            except BaseException:
+                pass
 """
-STUBBORN = """import time
-while True:
-    try:
-        time.sleep(60)
-    except BaseException:
-        pass
+PATCHES = """torch.equal = torch.allclose = lambda *args, **kwargs: True
+torch.Tensor.__eq__ = torch.Tensor.__ne__ = lambda *args: torch.ones(()) > 0
 """
+REPLACES = """import sys, types
+from pathlib import Path
+import vit_course.checks as checks
+Path("vit_course/checks").mkdir(parents=True)
+Path("vit_course/checks/__init__.py").write_text("check_class_tokens = print")
+sys.path.insert(0, ".")
+checks.check_class_tokens = checks.check_repeated_class_token = print
+fake = types.ModuleType("vit_course.checks")
+fake.check_class_tokens = fake.check_mended_class_token = print
+sys.modules["vit_course.checks"] = sys.modules["vit_course.checks.hints"] = fake
+def check_class_token_memory(answer):
+    print("✓")
+"""
+FINDS = """import sys
+class ClassTokens(nn.Module):
+    def __init__(self, embedding_dim, count):
+        super().__init__()
+        self.weight = nn.Parameter(0.02 * torch.randn(1, count, embedding_dim))
+        frame = sys._getframe()
+        while "_prepended" not in frame.f_globals:
+            frame = frame.f_back
+        self.prepended = frame.f_globals["_prepended"]
+
+    def forward(self, patches):
+        return self.prepended(patches, self.weight)
+
+    def split(self, tokens):
+        count = self.weight.shape[1]
+        return tokens[:, :count], tokens[:, count:]
+"""
+HARMS = [
+    "import sys; del sys.modules['vit_course.checks']\n"
+    "import vit_course.checks.lesson_04",
+    "open({guarded!r}, 'w').write('gone')",
+    "import shutil; shutil.rmtree({private!r})",
+    "file = open('large', 'wb'); file.seek(2**30); file.write(b'x'); file.close()",
+    "bytearray(2**36)",
+    "import os\nfor _ in range(2):\n    if os.fork() == 0:\n        os.setsid()\n"
+    "        time.sleep(600)",
+    "import threading\nfor _ in range(300):\n"
+    "    threading.Thread(target=time.sleep, args=[600], daemon=True).start()",
+    "for _ in range(100):\n    print(10**6 * 'x')",
+]
 
 
 def blank():
@@ -63,17 +107,19 @@ def with_answer(name, source, notebook=None):
     return notebook
 
 
+def with_cells(notebook, *sources):
+    """Adds cells before the tasks."""
+    notebook.cells[3:3] = [nbformat.v4.new_code_cell(source) for source in sources]
+    return notebook
+
+
 def tampered():
     """Wrong answers, and every trick to get points for them all the same."""
     notebook = with_answer("several", BEHIND, blank())
     cell_of(notebook, "several-check").source = 'print("✓")'
     cell_of(notebook, "several-check").metadata.nbgrader.points = 100
     notebook.cells.remove(cell_of(notebook, "mended-check"))
-    trick = "from vit_course import checks\n"
-    trick += "checks.check_repeated_class_token = print\n"
-    trick += "def check_class_token_memory(answer):\n    print('✓')\n"
-    notebook.cells.insert(3, nbformat.v4.new_code_cell(trick))
-    return notebook
+    return with_cells(notebook, REPLACES)
 
 
 def from_colab():
@@ -116,37 +162,32 @@ def grades(folder, submissions, *words):
 
 
 @pytest.fixture(scope="module")
-def orderly(tmp_path_factory):
-    """The rows of runs that come to an end, and how many seconds such a run takes."""
-    begin = time.monotonic()
-    submissions = [
-        ("blank", blank()),
-        ("broken file", "{"),
-        ("colab", from_colab(), f"Copy of {NAME} (1).ipynb"),
-        ("other name", blank(), "homework.ipynb"),
-        ("partly", with_answer("several", BEHIND)),
-        ("tampered", tampered()),
-    ]
-    rows = grades(tmp_path_factory.mktemp("orderly"), submissions)
-    return rows, math.ceil((time.monotonic() - begin) / 4)  # four of them are run
-
-
-@pytest.fixture(scope="module")
-def rows(orderly):
-    return orderly[0]
-
-
-@pytest.fixture(scope="module")
-def endless(orderly, tmp_path_factory):
-    """The rows of runs that never end: no longer waited for than this machine needs."""
+def rows(tmp_path_factory):
+    """All in one run: the learners whose names come last are graded after the harm."""
+    folder = tmp_path_factory.mktemp("grades")
+    guarded = submit(folder / "submitted", "other name", blank(), "homework.ipynb")
+    guarded.chmod(0o666)
+    private = folder / "private"
+    private.mkdir(0o700)
+    names = {"guarded": str(guarded), "private": str(private)}
+    harms = [source.format(**names) for source in HARMS]
     one_right = with_answer("several", cell_of(solved(), "several").source, blank())
     crash = with_answer("mended", "import os\nos._exit(3)", one_right)
     submissions = [
-        ("crashing", with_answer("repeated", STUBBORN, crash)),
-        ("endless", with_answer("repeated", ENDLESS)),
+        ("broken file", "{"),
+        (
+            "crashing",
+            with_cells(with_answer("repeated", ENDLESS, crash), "import time"),
+        ),
+        ("finds", with_answer("several", FINDS)),
+        ("harms", with_cells(solved(), "import time", *harms)),
+        ("other name", blank(), "homework.ipynb"),
+        ("patches", with_cells(with_answer("several", BEHIND), PATCHES)),
+        ("tampered", tampered()),
+        ("whole", from_colab(), f"Copy of {NAME} (1).ipynb"),
     ]
-    limits = ["--timeout", str(orderly[1]), "--limit", str(3 * orderly[1])]
-    return grades(tmp_path_factory.mktemp("endless"), submissions, *limits)
+    found = grades(folder, submissions, "--timeout", "30")
+    return found | {"private": private, "guarded": guarded}
 
 
 def points(rows, student):
@@ -164,44 +205,33 @@ IN_WORDS = {"mended-why": "", "bytes-why": ""}
 
 @pytest.mark.slow
 def test_a_right_submission_gets_all_points(rows):
-    assert points(rows, "colab") == CHECKED | IN_WORDS
-    assert not any(rows["colab"][task]["reason"] for task in CHECKED)
-    assert {rows["colab"][task]["reason"] for task in IN_WORDS} == {"to be read by you"}
+    """Also after others that did harm."""
+    assert points(rows, "whole") == CHECKED | IN_WORDS
+    assert not any(rows["whole"][task]["reason"] for task in CHECKED)
+    assert {rows["whole"][task]["reason"] for task in IN_WORDS} == {"to be read by you"}
 
 
 @pytest.mark.slow
-def test_a_blank_one_gets_none_and_is_told_so(rows):
-    assert {float(p) for p in points(rows, "blank").values()} == {0}
-    assert "not written yet" in rows["blank"]["repeated-check"]["reason"]
-    assert rows["blank"]["bytes-why"]["reason"] == "no answer"
+def test_a_blank_answer_gets_none_and_is_told_so(rows):
+    found = rows["crashing"]
+    assert found["bytes-check"]["points"] == found["bytes-why"]["points"] == "0"
+    assert "not written yet" in found["bytes-check"]["reason"]
+    assert found["bytes-why"]["reason"] == "no answer"
 
 
 @pytest.mark.slow
-def test_a_wrong_answer_costs_its_own_points_only(rows):
-    assert points(rows, "partly") == CHECKED | IN_WORDS | {"several-check": "0"}
-    assert "appended to the patches" in rows["partly"]["several-check"]["reason"]
-
-
-@pytest.mark.slow
-def test_what_ends_a_run_costs_its_own_points_only(endless):
-    """One cell never ends and another ends the kernel; the one between is right."""
+def test_what_ends_a_run_costs_its_own_points_only(rows):
+    """A check never ends, a cell ends the process; the answer between is right."""
     zero = dict.fromkeys(CHECKED | IN_WORDS, "0")
-    assert points(endless, "crashing") == zero | {"several-check": "3"}
-    for task in ("repeated-check", "mended-check"):
-        reason = endless["crashing"][task]["reason"]
-        assert "its code ended the whole run, or never ended" in reason
-    assert not endless["crashing"]["several-check"]["reason"]
+    found = rows["crashing"]
+    assert points(rows, "crashing") == zero | {"several-check": "3"}
+    assert found["repeated-check"]["reason"] == "its code never ends: it was left out"
+    assert "its code ended the whole run" in found["mended-check"]["reason"]
+    assert not found["several-check"]["reason"]
 
 
 @pytest.mark.slow
-def test_what_can_be_interrupted_costs_its_own_points_only(endless):
-    assert points(endless, "endless") == CHECKED | IN_WORDS | {"repeated-check": "0"}
-    reason = endless["endless"]["repeated-check"]["reason"]
-    assert "does not come to an end" in reason
-
-
-@pytest.mark.slow
-def test_tricks_bring_nothing_and_are_named(rows):
+def test_a_wrong_answer_is_named_whatever_replaces_the_checks(rows):
     found = rows["tampered"]
     assert {float(row["points"]) for row in found.values()} == {0}
     assert found["several-check"]["of"] == "3"
@@ -209,6 +239,33 @@ def test_tricks_bring_nothing_and_are_named(rows):
     assert "check had been changed" in found["several-check"]["reason"]
     assert "check was missing" in found["mended-check"]["reason"]
     assert "touches the checks" in found["repeated-check"]["reason"]
+
+
+@pytest.mark.slow
+def test_replaced_comparisons_bring_nothing_and_are_named(rows):
+    for task in CHECKED:
+        assert rows["patches"][task]["points"] == "0"
+        assert "equal` was replaced" in rows["patches"][task]["reason"]
+
+
+@pytest.mark.slow
+def test_who_looks_for_the_reference_is_left_to_the_teacher(rows):
+    assert points(rows, "finds") == dict.fromkeys(CHECKED | IN_WORDS, "")
+    reason = rows["finds"]["several-check"]["reason"]
+    assert "passed with _getframe, f_back, f_globals: to be read" in reason
+
+
+@pytest.mark.slow
+def test_harm_is_stopped_or_named(rows):
+    assert points(rows, "harms") == CHECKED | IN_WORDS
+    said = rows["harms"]["bytes-check"]["reason"]
+    changed = rows["guarded"].read_text() == "gone"  # all had been read before
+    assert (f"while it ran, {rows['guarded']} was changed" in said) == changed
+    for error in ("ModuleNotFoundError", "OSError", "MemoryError", "RuntimeError"):
+        assert f"an added cell stops with {error}" in said
+    assert "it left 2 processes running, which were ended" in said
+    if os.geteuid() == 0:  # else it runs with the rights of the teacher
+        assert rows["private"].exists() and "PermissionError" in said
 
 
 @pytest.mark.slow
@@ -271,3 +328,21 @@ def test_files_that_are_no_notebooks(tmp_path, text):
     path = submit(tmp_path, "somebody", text)
     with pytest.raises(ValueError, match="is no notebook"):
         read_submission(path)
+
+
+@pytest.mark.parametrize("name", ["equal", "allclose", "nn.functional.softmax"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_no_check_trusts_what_was_replaced(monkeypatch, name, inside):
+    """Before the check, or by the answer while the check runs."""
+
+    def replace():
+        monkeypatch.setattr(f"torch.{name}", lambda *args, **kwargs: True)
+
+    def answer(*args):
+        replace()
+        return torch.zeros(1)
+
+    if not inside:
+        replace()
+    with pytest.raises(Hint, match=f"{name.split('.')[-1]}` was replaced"):
+        compare(answer, torch.ones_like, [(torch.zeros(1),)])

@@ -5,13 +5,16 @@ differ, it looks whether a known mistake gives the learner's values: then it say
 idea is missing. Otherwise it says what differs.
 """
 
+import builtins
 import inspect
 import linecache
+import math
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from numbers import Real
+from types import MethodType
 
 import torch
 from torch import nn
@@ -38,6 +41,20 @@ NOT_WRITTEN = (
     "this task is not written yet. Put your lines in the cell above, where "
     "`raise NotImplementedError` stands, run that cell, then this one."
 )
+REPLACED = (
+    "`{}` was replaced, and the checks compare with it. Restart the kernel, leave out "
+    "the line that replaces it, and run all cells."
+)
+# What checks compare with, as it was before the learner's code.
+_equal, _allclose = torch.equal, torch.allclose
+_PLACES = (builtins, math, torch, torch.Tensor, torch.autograd, nn.functional)
+_KEPT = [
+    (place, name, value)
+    for place in _PLACES
+    for name, value in vars(place).items()
+    # Jupyter sets `input` (a method) in each cell; torch wraps this one to compile.
+    if callable(value) and not isinstance(value, MethodType) and name != "manual_seed"
+]
 
 
 class Hint(AssertionError):
@@ -56,6 +73,25 @@ def hint(holds: object, text: str) -> None:
     """
     if not holds:
         raise Hint(text)
+
+
+def nothing_is_replaced() -> None:
+    """Checks that what the checks compare with can still tell right from wrong.
+
+    Raises:
+        Hint: it takes a known wrong answer for a right one, or is not what it was.
+    """
+    right, wrong = torch.arange(3.0), torch.zeros(3)
+    for name, compares in (
+        ("equal", equal),
+        ("torch.equal", torch.equal),
+        ("torch.allclose", torch.allclose),
+    ):
+        works = compares(right, right.clone()) and not compares(right, wrong)
+        hint(works, REPLACED.format(name))
+    for place, name, value in _KEPT:
+        if vars(place).get(name) is not value:
+            raise Hint(REPLACED.format(f"{place.__name__}.{name}"))
 
 
 def passed(task: str) -> None:
@@ -85,10 +121,12 @@ def learners_code(
         was_right: on how many inputs before this one.
 
     Raises:
-        Hint: the code raised an exception.
+        Hint: the code raised an exception, or replaced what the checks compare with.
     """
+    nothing_is_replaced()
     try:
         yield
+        nothing_is_replaced()
     except Hint:
         raise
     except Exception as error:
@@ -237,7 +275,7 @@ def equal(ours, theirs, tolerance: float = 1e-5) -> bool:
         return False
     return all(
         a.shape == b.shape
-        and torch.allclose(
+        and _allclose(
             a.double(), b.double(), atol=tolerance, rtol=tolerance, equal_nan=True
         )
         for a, b in zip(ours, theirs, strict=True)
@@ -355,7 +393,7 @@ def compare(
         shown = _show(given[: getattr(answer, "inputs", len(given))])
         for before, after in zip(given, handed, strict=True):
             if isinstance(before, torch.Tensor):
-                hint(torch.equal(before, after.detach()), CHANGED)
+                hint(_equal(before, after.detach()), CHANGED)
         if not equal_kind(ours, right) or not equal(ours, right, tolerance):
             for text, wrong in (mistakes or {}).items():
                 try:
@@ -398,4 +436,4 @@ def _compare_gradients(ours, right, mine, theirs, tolerance) -> None:
         hint(a is not None or not b.any(), CUT)
         if a is not None:
             text = "the values are right, the gradient is not: is a part of it cut off?"
-            hint(torch.allclose(a, b, atol=10 * tolerance, rtol=1e-3), text)
+            hint(_allclose(a, b, atol=10 * tolerance, rtol=1e-3), text)
