@@ -63,6 +63,7 @@ html_favicon = "_static/favicon.svg"
 html_css_files = ["course.css"]
 html_js_files = ["course.js"]
 html_search_scorer = str(ROOT / "docs" / "scorer.js")
+html_scaled_image_link = False  # a click on a figure enlarges it in its page
 html_use_index = html_domain_indices = False  # the search finds the same
 html_context = {"default_mode": "auto"}  # light or dark, as the reader's system is
 html_theme_options = {

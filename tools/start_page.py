@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE = 560, 315  # pixels of a card's image
-CARD = """:::{{grid-item-card}} {title}
+CARD = """::::{{grid-item-card}} {title}
 :link: notebooks/{name}
 :link-type: doc
 :img-top: images/cards/{name}.jpg
@@ -20,11 +20,13 @@ CARD = """:::{{grid-item-card}} {title}
 {equation}
 
 {ability}
-+++
-{minutes}
-:::"""
 
-GRID = "::::{grid} 1 2 2 3\n:gutter: 3\n:class-container: lessons\n\n%s\n::::"
+:::{{card-footer}}
+{minutes}
+:::
+::::"""
+
+GRID = ":::::{grid} 1 2 2 3\n:gutter: 3\n:class-container: lessons\n\n%s\n:::::"
 
 
 def card_parts() -> list[dict]:
