@@ -16,11 +16,12 @@ import textwrap
 import threading
 import time
 import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from serving import serving
 
 from vit_course import data
 
@@ -91,18 +92,10 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-class Server(ThreadingHTTPServer):
-    def handle_error(self, request, client_address):
-        pass  # the tests make clients hang up
-
-
 @pytest.fixture(scope="module")
 def running_server():
-    with Server(("127.0.0.1", 0), Handler) as server:
-        server.url = f"http://127.0.0.1:{server.server_port}"
-        threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
+    with serving(Handler) as server:
         yield server
-        server.shutdown()
 
 
 @pytest.fixture

@@ -1,15 +1,16 @@
 """The two commands: options without sense, odd places, signals at any moment."""
 
-import multiprocessing
 import os
 import random
+import resource
 import subprocess
-import sys
-from signal import SIGINT, SIGKILL, SIGTERM, default_int_handler, signal
+import time
+from contextlib import contextmanager
+from signal import SIGINT, SIGKILL, SIGTERM
 
 import pytest
 import torch
-from commands import command, environment
+from commands import begin, command, environment
 from damage import IMAGES, TIMES, dataset
 from safetensors import safe_open
 
@@ -19,7 +20,7 @@ from going_modular.training.options import TrainOptions
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 DATA = ["--data", "data", "--init", "scratch", "--img-size", "16", "--batch-size", "4"]
 SHORT = [*DATA, "--epochs", "1", "--output"]
-LONG = [*DATA, "--epochs", "12", "--resume", "--output"]
+LONG = [*DATA, "--epochs", "20", "--resume", "--output"]
 NUMBERS = ["-1", "0", "nan", "inf", "-inf", "1" + 30 * "0", "1e300", "", "many", "0x10"]
 
 
@@ -93,19 +94,6 @@ def test_a_terminal_of_the_last_century(tmp_path, tally):
     )
 
 
-def begin(words, log):
-    """Starts a training run in a process of its own, forked to save the imports."""
-
-    def child():
-        signal(SIGINT, default_int_handler)  # ignored by what `&` has started
-        sys.stdout = sys.stderr = open(log, "a", buffering=1)
-        os._exit(train.main(words))
-
-    process = multiprocessing.get_context("fork").Process(target=child)
-    process.start()
-    return process
-
-
 def results(folder):
     state = torch.load(f"{folder}/run.pt", weights_only=True)
     weights = {name: t.numpy().tobytes() for name, t in state["model"].items()}
@@ -113,46 +101,51 @@ def results(folder):
         return weights, state["history"], file.metadata()["sha256"]
 
 
-ALONE = pytest.mark.skipif(
-    TIMES == 1,
-    reason="forks the tests' own process, which other tests of a worker disturb: "
-    "FAULTS=2 .venv/bin/pytest tests/faults -n 0 runs it",
-)
+@contextmanager
+def full_disk():
+    """No file may grow over 100 kB."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-@ALONE
-def test_signals_at_random_moments(attempt, tally):
+def training(words, output):
+    """Starts a run in a process of its own; returns it after its first epoch."""
+    process = begin("-m", "going_modular.train", *words, output)
+    next((line for line in process.stdout if line.startswith("epoch ")), "")
+    return process
+
+
+@pytest.mark.parametrize("seed", range(TIMES))
+def test_signals_and_a_full_disk(attempt, tally, tmp_path, seed):
     """Resumed after each of them, a run comes to the end of an undisturbed one."""
-    attempt(train.main, [*LONG, "whole"])
-    kinds = [(SIGKILL,), (SIGTERM,), (SIGKILL,), (SIGINT,), (SIGINT, SIGINT)]
-    x, left, done = random.Random(0), 20 * TIMES, 0
-    while left:
-        process, kind = begin([*LONG, f"run {done}"], "log"), kinds[left % 5]
-        process.join(x.uniform(0.1, 1.2))
-        if process.is_alive():
-            left -= 1
-            for number in kind:
-                os.kill(process.pid, number)
-            process.join(60)
-            fine = process.exitcode in (0, 130, *(-number for number in kind))
-            with open("log") as file:
-                fine &= "Traceback" not in file.read()
-            tally.add(f"{kind} {process.exitcode}", fine)
-        if process.exitcode == 0:  # it came to its end
-            assert results(f"run {done}") == results("whole")
-            done += 1
-    attempt(train.main, [*LONG, f"run {done}"])
-    assert results(f"run {done}") == results("whole")
+    x, state = random.Random(seed), tmp_path / "run" / "run.pt"
+    words = ["--data", tmp_path / "data", *LONG[2:]]
+    for kind in [(SIGKILL,), (SIGTERM,), (SIGINT,), (SIGINT, SIGINT)]:
+        process = training(words, tmp_path / "run")
+        time.sleep(x.uniform(0, 0.05))
+        for number in kind:
+            process.send_signal(number)
+        said, code = process.communicate()[1], process.returncode
+        fine = code in (0, 130, -kind[0]) and "Traceback" not in said
+        tally.add(f"{kind} {code} {said}", fine)
+    before = state.read_bytes()
+    with full_disk():
+        attempt(train.main, [*words, "run"], "cannot be written")
+    assert tally.refused == 1 and state.read_bytes() == before
+    for folder in ("run", "whole"):
+        attempt(train.main, [*words, folder])
+    assert results("run") == results("whole")
 
 
-@ALONE
 def test_two_runs_at_once(attempt, tally, tmp_path):
     """The second waits a little for the first to end, and is refused by name."""
-    first = begin([*DATA, "--epochs", "4000", "--output", "run"], "log")
-    while not (tmp_path / "run" / "run.pt").exists():
-        first.join(0.1)
-        assert first.is_alive(), (tmp_path / "log").read_text()
+    words = ["--data", tmp_path / "data", *DATA[2:], "--epochs", "4000", "--output"]
+    first = training(words, tmp_path / "run")
     attempt(train.main, [*LONG, "run"], "run/.lock")
     first.kill()
-    first.join()
+    first.communicate()
     assert tally.refused == 1

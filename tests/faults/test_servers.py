@@ -2,14 +2,14 @@
 
 import gzip
 import stat
-import threading
 import time
 import zipfile
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 from damage import IMAGES, TIMES, damaged, make_zip
+from serving import serving
 
 from going_modular import predictions
 from vit_course import data
@@ -18,26 +18,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Duplicate nam
 PLACES = [f"{part}/{kind}" for part in ("train", "test") for kind in ("apple", "pear")]
 FILES = [(f"{place}/{i}.png", IMAGES["png"]) for place in PLACES for i in range(2)]
 ZIP, GZIP = make_zip(FILES), {"Content-Encoding": "gzip"}
-HEADERS = {
-    "plain": {},
-    "gzip": GZIP,
-    "no gzip": GZIP,
-    "gzip bomb": GZIP,
-    "too long": {"Content-Length": 10**15},
-    "too short": {"Content-Length": 30},
-    "negative": {"Content-Length": -5},
-    "no number": {"Content-Length": "many"},
-    "endless": {},
-    "drips": {},
-    "drips for years": {"Content-Length": 10**9},
-    "no chunks": {"Transfer-Encoding": "chunked"},
-    "in a circle": {"Location": "/in a circle.png"},
-    "to a file": {"Location": "file:///etc/passwd"},
-    "to nowhere": {"Location": "http://127.0.0.1:1/"},
-    "to nothing": {"Location": "http://"},
-    "many headers": {f"X-{i}": i for i in range(200)},
-    "a long header": {"X": 10**6 * "x"},
-}
+LENGTHS = {"too long": 10**15, "too short": 30, "negative": -5, "no number": "many"}
+LENGTHS |= {"drips for years": 10**9}
+LINKS = {"in a circle": "/in a circle.png", "to a file": "file:///etc/passwd"}
+LINKS |= {"to nowhere": "http://127.0.0.1:1/", "to nothing": "http://"}
+HEADERS = {kind: {} for kind in ("plain", "endless", "drips")}
+HEADERS |= {kind: GZIP for kind in ("gzip", "no gzip", "gzip bomb")}
+HEADERS |= {kind: {"Content-Length": length} for kind, length in LENGTHS.items()}
+HEADERS |= {kind: {"Location": link} for kind, link in LINKS.items()}
+HEADERS |= {"no chunks": {"Transfer-Encoding": "chunked"}}
+HEADERS |= {"many headers": {f"X-{i}": i for i in range(200)}}
+HEADERS |= {"a long header": {"X": 10**6 * "x"}}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -62,21 +53,10 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-class Server(ThreadingHTTPServer):
-    def handle_error(self, *args):
-        pass  # who asked has hung up
-
-
 @pytest.fixture(scope="module")
 def address():
-    with Server(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-def few(seconds, megabytes):
-    return data.limited(2, 20)
+    with serving(Handler) as server:
+        yield server.url
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +65,8 @@ def quick(monkeypatch, tmp_path):
     monkeypatch.setattr(data, "_SECONDS", 2)
     monkeypatch.setattr(data, "_MEGABYTES", 20)
     monkeypatch.setattr(data, "_DATA", tmp_path / "data")
-    monkeypatch.setattr(predictions, "limited", few)
+    bounds = data.limited(2, 20)
+    monkeypatch.setattr(predictions, "limited", lambda seconds, megabytes: bounds)
 
 
 def is_whole(folder):
