@@ -118,6 +118,10 @@ class ModernViT(ViT):
     ) -> torch.Tensor:
         """All tokens, as the pooling reads them: (batch, num_tokens, embedding_dim)."""
         parts = self.embedding
+        if images.shape[-2:] != parts.img_size:
+            raise ValueError(
+                f"images must be of size {parts.img_size}, got {tuple(images.shape)}"
+            )
         tokens = parts.patch_embedding(images)  # x_p E: (batch, N, D)
         if self.no_embed_class:
             tokens = parts.position_embedding(tokens)

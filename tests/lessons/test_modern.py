@@ -285,6 +285,15 @@ def test_a_pool_that_does_not_fit_is_named(pool, token):
         ModernViT(pool=pool, class_token=token)
 
 
+def test_images_of_another_size_are_refused():
+    """Also where the number of patches is the same, and no table would notice."""
+    sizes = {"img_size": 32, "patch_size": 8, "num_transformer_layers": 1}
+    sizes |= {"embedding_dim": 24, "mlp_size": 40, "num_heads": 3}
+    vit = ModernViT(**sizes, position="none", rope="dinov3", num_classes=2)
+    with pytest.raises(ValueError, match=r"size \(32, 32\), got \(1, 3, 16, 64\)"):
+        vit(torch.zeros(1, 3, 16, 64))
+
+
 OTHERS = {
     "deit_tiny_distilled_patch16_224": "a distillation token",
     "vit_base_patch32_clip_224": "a LayerNorm before the blocks",
