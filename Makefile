@@ -13,21 +13,25 @@ NBVAL  := $(PYTEST) --no-loadscope-reorder --nbval --nbval-current-env --nbval-c
 	--nbval-sanitize-with=tests/nbval_sanitize.cfg
 
 .PHONY: help course lab install test test-slow types hooks export exercises grade ledger figures \
-	bench badges site browser-test clean
+	bench badges site playground browser-test clean
 
 help:  ## what can be asked for
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 14
 
-$(VENV)/.learner: requirements.txt constraints.txt pyproject.toml
+# Of what pip prints, a line per download with its size. The pipe hides whether pip has
+# failed, so pip's own side makes the marks.
+SHORT := grep --line-buffered -E '^(Downloading|Using cached|Building|Installing)'
+# Authors need more; in one go, or pip would look through all packages twice.
+$(VENV)/.author: EXTRA := [dev]
+$(VENV)/.learner $(VENV)/.author: requirements.txt constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; try: make PYTHON=python3.12 course" if sys.version_info < (3, 11) else 0)'
+	@echo "1 of 2: an environment for the course, in $(VENV)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing the packages of requirements.txt into $(VENV); the first time takes some minutes."
-	@$(BIN)/pip install --quiet -c constraints.txt -r requirements.txt -e .
-	@touch $@
-
-$(VENV)/.author: $(VENV)/.learner
-	@$(BIN)/pip install --quiet -c constraints.txt -r requirements.txt -e ".[dev]"
-	@touch $@
+	@echo "2 of 2: its packages; the first time this takes some minutes"
+	@rm -f $@
+	@($(BIN)/pip install -c constraints.txt -r requirements.txt -e ".$(EXTRA)" \
+		&& touch $(VENV)/.learner $@) | $(SHORT)
+	@test -e $@
 
 install: $(VENV)/.learner  ## set up .venv with everything a learner needs
 
@@ -87,6 +91,10 @@ badges:  ## write the repository's address everywhere: make badges REPO=owner/na
 
 site: $(VENV)/.author  ## build the web site into build/site
 	@$(BIN)/python tools/make_site.py
+
+playground: $(VENV)/.author  ## build the page that runs the model in the browser, serve it
+	@$(BIN)/python tools/make_playground.py
+	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory build
 
 browser-test: $(VENV)/.author  ## try the site and JupyterLab in a browser; needs Chromium
 	@$(PYTEST) tests/site -m slow

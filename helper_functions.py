@@ -256,18 +256,24 @@ def plot_dots(rows: list[dict], baseline: float) -> None:
 def plot_forest(rows: list[dict], title: str = "") -> None:
     """Draws one line per row: a difference with its interval, and its p-value.
 
-    The dot is full where `p_holm` is below 0.05, else hollow.
+    The dot is full where `p_holm` is below 0.05, and so are the values of
+    `p_holm_against`, if any; half full where some are; else hollow.
 
     Args:
-        rows: each with `name`, `difference`, `interval` (low, high) and `p_holm`.
+        rows: each with `name`, `difference`, `interval` (low, high), `p_holm`, and
+            perhaps `p_holm_against`: the same with other runs to compare with.
         title: how it was measured, such as the number of seeds.
     """
     fig, axis = plt.subplots(figsize=(7, 1 + 0.27 * len(rows)))
     axis.axvline(0, color="k", linestyle=":")
     for i, row in enumerate(rows):
-        fill = "#0072B2" if row["p_holm"] < 0.05 else "white"
+        p_values = [row["p_holm"], *row.get("p_holm_against", {}).values()]
+        decided = {p < 0.05 for p in p_values}
+        dot = {"color": "#0072B2", "markerfacecoloralt": "white"}
+        dot["fillstyle"] = "left" if len(decided) == 2 else "full"
+        dot["markerfacecolor"] = "#0072B2" if True in decided else "white"
         axis.plot(row["interval"], [i, i], color="#0072B2")
-        axis.plot(row["difference"], i, "o", color="#0072B2", markerfacecolor=fill)
+        axis.plot(row["difference"], i, "o", **dot)
         beside = {"transform": axis.get_yaxis_transform(), "va": "center"}
         axis.text(1.02, i, f"p = {row['p_holm']:.2g}", fontsize=9, **beside)
     axis.set_yticks(range(len(rows)), [row["name"] for row in rows])

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import torch
-from ablation import interval, predict
+from ablation import contrast, holm, interval, predict
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms import v2
@@ -254,17 +254,21 @@ def main() -> None:
         }
         print(f"{method:11} {lr:g} {statistics.mean(values):.1f} %", end=" ")
         print(f"({low:.1f} … {high:.1f}) over {args.seeds} seeds")
+    gains = {}
     for name, before in (("frozen", "scratch"), ("fine_tuned", "frozen")):
-        base = stored["methods"][before]["accuracies"]
-        values = stored["methods"][name]["accuracies"]
-        gains = [v - b for v, b in zip(values, base, strict=True)]  # seed by seed
-        low, high = interval(gains)
-        mean = statistics.mean(gains)
-        stored["methods"][name][f"over_{before}"] = {
-            "mean": round(mean, 2),
-            "interval": [round(low, 2), round(high, 2)],
-        }
-        print(f"{name} - {before}: {mean:+.1f} ({low:+.1f} … {high:+.1f})")
+        values, base = (stored["methods"][m]["accuracies"] for m in (name, before))
+        gains[name, before] = contrast([(1, values), (-1, base)])  # Welch's t-test
+    adjusted = holm([gain["p"] for gain in gains.values()])
+    for ((name, before), gain), p_holm in zip(gains.items(), adjusted, strict=True):
+        found = {"mean": gain["difference"], "interval": gain["interval"]}
+        found |= {"p": float(f"{gain['p']:.2g}"), "p_holm": float(f"{p_holm:.2g}")}
+        stored["methods"][name][f"over_{before}"] = found
+        (low, high), p = found["interval"], found["p_holm"]
+        print(
+            f"{name} - {before}: {found['mean']:+.1f} ({low:+.1f} … {high:+.1f})",
+            end="",
+        )
+        print(f", Holm p {p:.2g}")
     if args.json:
         args.json.write_text(json.dumps(stored, indent=1) + "\n")
 

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -12,9 +13,11 @@ from sphinx.application import Sphinx
 
 ROOT = Path(__file__).resolve().parent.parent
 METADATA = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-sys.path.insert(0, str(ROOT / "tools"))
+sys.path[:0] = [str(ROOT), str(ROOT / "tools"), str(ROOT / "docs")]
 
 from make_site import repository  # noqa: E402
+
+from vit_course.figures.model import middle_of  # noqa: E402
 
 REPOSITORY, BRANCH = repository()
 
@@ -28,7 +31,9 @@ extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
+    "sphinx_design",
     "sphinxcontrib.katex",
+    "glossary_terms",
 ]
 source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
 nitpicky = False  # torch and numpy have no inventory here, so their names stay plain
@@ -69,6 +74,7 @@ html_theme_options = {
     "path_to_docs": "",
     "use_repository_button": True,
     "launch_buttons": {"colab_url": "https://colab.research.google.com"},
+    "footer_content_items": ["copyright.html"],
     "show_navbar_depth": 1,
     "show_toc_level": 2,
     "pygments_light_style": "a11y-high-contrast-light",
@@ -94,12 +100,24 @@ def describe_images(app: Sphinx, doctree: nodes.document) -> None:
     source = Path(app.env.doc2path(app.env.docname))
     if source.suffix == ".ipynb":
         found = stored_images(source)
-        for image in doctree.findall(nodes.image):
+        for image in list(doctree.findall(nodes.image)):
             seen = found.get(Path(image["uri"]).stem, {})
             if "alt" in seen:
                 image["alt"] = seen["alt"]
             if "width" in seen:
                 image["width"] = f"{seen['width']}px"
+            if image["alt"].startswith("The Vision Transformer from image to class"):
+                show_whole_map(image)
+
+
+def show_whole_map(image: nodes.image) -> None:
+    """On a phone the drawing of the model scrolls, from the part in colour on."""
+    part = re.search(r"the part in colour: (.+)\.", image["alt"])
+    middle = middle_of(part[1]) if part else 0
+    start = nodes.raw("", f'<div class="model-map" data-middle="{middle}">')
+    end = nodes.raw("", "</div>")
+    start["format"] = end["format"] = "html"
+    image.replace_self([start, image, end])
 
 
 def setup(app: Sphinx) -> None:

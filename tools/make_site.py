@@ -10,15 +10,23 @@ import time
 from functools import cache
 from pathlib import Path
 
+import make_playground
 import nbformat
 from run_course import title
 from set_repository import address_of
+from start_page import start_page
 from write_ledger import link_to_test, proofs
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ("notebooks", "notebooks/exercises", "notebooks/solutions")
-# Pages of text beside the README, which becomes the first page.
+# Pages of text.
 TEXTS = (
+    "docs/install.md",
+    "docs/terminal.md",
+    "docs/model.md",
+    "docs/proofs.md",
+    "docs/measurements.md",
+    "docs/reading.md",
     "notebooks/GLOSSARY.md",
     "notebooks/solutions/README.md",
     "benchmarks/RESULTS.md",
@@ -87,6 +95,12 @@ def repository() -> tuple[str, str]:
     return f"https://github.com/{name}", branch
 
 
+def published() -> str:
+    """Returns where GitHub Pages shows the site."""
+    owner, name = address_of(ROOT)[0].split("/")
+    return f"https://{owner}.github.io/{name}/"
+
+
 def relative(target: str, page: str) -> str:
     """Returns how `page` links to `target`, both counted from the top."""
     return Path(os.path.relpath(target, Path(page).parent)).as_posix()
@@ -100,6 +114,14 @@ def adapt_links(text: str, page: str) -> str:
     """
     address, branch = repository()
 
+    def at_home(match: re.Match) -> str:
+        # HTML, because Sphinx would look for a source of that page.
+        words, target = match.groups()
+        return f'<a href="{relative(target, page)}">{words}</a>'
+
+    # Pages of the site that have no source in the repository: the playground.
+    text = re.sub(rf"\[([^]]+)\]\({re.escape(published())}([^)]+)\)", at_home, text)
+
     def adapt(match: re.Match) -> str:
         target, _, anchor = match.group(1).partition("#")
         if not target or re.match(r"\w+:", target):
@@ -109,6 +131,8 @@ def adapt_links(text: str, page: str) -> str:
             new = relative(f"reference/{module_name(ROOT / path)}.md", page)
         elif path in NOTEBOOKS[1:]:
             new = relative(f"{path}/index.md", page)
+        elif path == "going_modular":
+            new = relative("reference/index.md", page)
         elif path == "README.md":
             new = relative("index.md", page)
         elif path.endswith(".ipynb") or path in TEXTS:
@@ -139,24 +163,33 @@ def adapt_pictures(text: str) -> str:
     return re.sub(pattern, adapt, text)
 
 
-def first_page(readme: str) -> str:
-    """Returns the README as the first page, with the list of all pages below it."""
-    # The badges are images from the web; links do the same.
-    badge = r"\[!\[Open in (Colab|Binder)\]\([^)]*\)\]\(([^)]*)\)"
-    text = re.sub(badge, r"[Open the first lesson in \1](\2)", readme)
-    text = adapt_links(adapt_pictures(text), "index.md")
+def first_page(images: Path) -> str:
+    """Returns the start page, with the list of all pages below it.
+
+    Args:
+        images: folder for the images of the cards.
+    """
+    text = adapt_links(adapt_pictures(start_page(images)), "index.md")
     lessons = [path.stem for path in notebooks_in("notebooks")]
     parts = {
         "Lessons": [f"notebooks/{name}" for name in lessons if name[0] != "A"],
         "Appendices": [f"notebooks/{name}" for name in lessons if name[0] == "A"],
-        "More": [
+        "Practice": [
             "notebooks/exercises/index",
+            "notebooks/solutions/index",
+            "notebooks/solutions/README",
+        ],
+        "Look things up": [
             "notebooks/GLOSSARY",
+            "docs/model",
             "reference/index",
+            "docs/terminal",
+            "docs/install",
+            "docs/proofs",
+            "docs/measurements",
             "benchmarks/RESULTS",
             "models/README",
-            "notebooks/solutions/README",
-            "notebooks/solutions/index",
+            "docs/reading",
         ],
     }
     for caption, pages in parts.items():
@@ -165,9 +198,31 @@ def first_page(readme: str) -> str:
     return text
 
 
+def fold_set_up(cells: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Makes one folded cell of set-up, imports and versions that follow each other."""
+    kept: list[nbformat.NotebookNode] = []
+    for i, cell in enumerate(cells):
+        if cell.source.startswith("## Where we are"):
+            return kept + cells[i:]
+        before = kept[-1] if kept else None
+        if cell.cell_type == "code" and before and before.cell_type == "code":
+            before.source += "\n\n" + cell.source
+            before.outputs += cell.outputs
+        else:
+            kept.append(cell)
+        if cell.cell_type == "code":
+            kept[-1].metadata["tags"] = ["hide-cell"]
+            prompt = {"code_prompt_show": "Show set-up, imports and versions"}
+            prompt["code_prompt_hide"] = "Hide set-up, imports and versions"
+            kept[-1].metadata["mystnb"] = prompt
+    return kept
+
+
 def adapt_notebook(path: Path, page: str) -> nbformat.NotebookNode:
     """Returns a notebook with the site's links; set-up and solutions are folded."""
     notebook = nbformat.read(path, as_version=4)
+    if path.parent.name == "notebooks":
+        notebook.cells = fold_set_up(notebook.cells)
     for cell in notebook.cells:
         solution = cell.metadata.get("nbgrader", {}).get("solution")
         if solution:
@@ -177,9 +232,11 @@ def adapt_notebook(path: Path, page: str) -> nbformat.NotebookNode:
             cell.source = adapt_links(cell.source, page)
             if solution:
                 cell.source = FOLDED % cell.source
-        elif solution or '"google.colab" in sys.modules' in cell.source:
-            hide = "hide-cell" if solution else "hide-input"
-            cell.metadata["tags"] = [*cell.metadata.get("tags", []), hide]
+        elif solution:
+            cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-cell"]
+        elif '"google.colab" in sys.modules' in cell.source:
+            tags = cell.metadata.get("tags", [])
+            cell.metadata["tags"] = tags or ["hide-input"]
     if path.parent.name == "solutions":
         head, _, rest = notebook.cells[0].source.partition("\n")
         head = head.replace("exercises", "solutions")
@@ -215,16 +272,16 @@ def reference_page(module: Path) -> str:
 def prepare(source: Path) -> None:
     """Writes the pages that Sphinx reads into the folder `source`."""
     shutil.rmtree(source, ignore_errors=True)
-    for folder in (*NOTEBOOKS, "reference", "models"):
+    for folder in (*NOTEBOOKS, "docs", "reference", "models"):
         (source / folder).mkdir(parents=True, exist_ok=True)
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (source / "index.md").write_text(first_page(readme), encoding="utf-8")
     no_text = shutil.ignore_patterns("*.md")  # each .md would become a page
     shutil.copytree(ROOT / "images", source / "images", ignore=no_text)
+    (source / "index.md").write_text(first_page(source / "images"), encoding="utf-8")
     shutil.copytree(ROOT / "benchmarks" / "plots", source / "benchmarks" / "plots")
     for page in TEXTS:
         text = (ROOT / page).read_text(encoding="utf-8")
-        (source / page).write_text(adapt_links(text, page), encoding="utf-8")
+        text = adapt_links(adapt_pictures(text), page)
+        (source / page).write_text(text, encoding="utf-8")
     for folder in NOTEBOOKS:
         for path in notebooks_in(folder):
             page = f"{folder}/{path.name}"
@@ -262,6 +319,7 @@ def build(output: Path) -> Path:
     for folder in NOTEBOOKS:
         for path in notebooks_in(folder):
             shutil.copy(path, output / "_sources" / folder / path.name)
+    make_playground.build(output / "playground")
     return output / "index.html"
 
 

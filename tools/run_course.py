@@ -16,6 +16,7 @@ from latex2mathml.converter import convert as to_mathml
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
+from start_page import card_figures, figure, first_cell, write_thumbnail
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = """<!doctype html>
@@ -24,23 +25,41 @@ PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>The Vision Transformer, one equation at a time</title>
 <style>
-  body {{ font: 17px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto;
-         padding: 0 1rem; color-scheme: light dark; }}
-  table {{ border-collapse: collapse; width: 100%; }}
-  th, td {{ text-align: left; padding: .35rem .6rem; border-bottom: 1px solid #8886; }}
-  td.number {{ text-align: right; font-variant-numeric: tabular-nums; }}
+  :root {{ --paper: #fff; --ink: #323232; --quiet: #48566b; --line: #c9c9c9;
+           --blue: #0072b2; --red: #b3261e; color-scheme: light dark; }}
+  @media (prefers-color-scheme: dark) {{
+    :root {{ --paper: #121212; --ink: #ced6dd; --quiet: #9ca4af; --line: #48566b;
+             --blue: #4aa9e0; --red: #ff8a80; }} }}
+  body {{ font: 17px/1.5 system-ui, sans-serif; max-width: 66rem; margin: 2.5rem auto;
+         padding: 0 1rem; background: var(--paper); color: var(--ink); }}
+  h1 {{ font-weight: 400; font-size: 2.5rem; line-height: 1.15; margin: 0 0 1rem; }}
+  h2 {{ font-size: 1.05rem; margin: 0; padding: .8rem 1rem 0; }}
+  a {{ color: var(--blue); }}
+  ul {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr));
+       gap: 1rem; padding: 0; list-style: none; }}
+  li {{ border: 1px solid var(--line); border-radius: .75rem; overflow: hidden;
+       display: flex; flex-direction: column; position: relative; }}
+  li:hover {{ border-color: var(--blue); }}
+  li img {{ width: 100%; aspect-ratio: 16 / 9; }}
+  li a {{ color: inherit; text-decoration: none; }}
+  li a::after {{ content: ""; position: absolute; inset: 0; }}
+  li p {{ font-size: .9rem; margin: .3rem 1rem .8rem; }}
+  li .run {{ color: var(--quiet); margin-top: auto; }}
+  li .failed {{ color: var(--red); margin-top: auto; }}
 </style>
 <h1>The Vision Transformer, one equation at a time</h1>
-<p>These lessons ran on this machine. Each page holds what it computed here.</p>
-<table>
-<tr><th scope="col">Lesson</th><th scope="col">Seconds</th>
-  <th scope="col">Result</th></tr>
-{rows}
-</table>
-<p>Terms in English and Chinese: the <a href="GLOSSARY.html">glossary</a>. To change
-the code and run it yourself, <code>make lab</code> opens the lessons in JupyterLab.</p>
+<p>These lessons ran on this machine. Each page holds what it computed here. To change
+the code and run it yourself, <code>make lab</code> opens the lessons in JupyterLab.
+Terms in English and Chinese: the <a href="GLOSSARY.html">glossary</a>.</p>
+<ul>
+{cards}
+</ul>
 </html>
 """
+CARD = """<li>{image}
+<h2><a href="{name}.html">{title}</a></h2>
+<p>{ability}</p>
+<p class="{state}">{minutes} · {result}</p></li>"""
 
 
 def typeset(text: str) -> str:
@@ -116,6 +135,29 @@ def run(path: Path, folder: Path, timeout: int) -> tuple[float, str]:
     return seconds, result
 
 
+def write_card(lesson: Path, seconds: float, result: str) -> str:
+    """Returns a lesson as a card of the page; its image goes beside the lesson."""
+    image = ""
+    chosen = card_figures()[lesson.stem]
+    try:
+        pixels, alt = figure(lesson, chosen["figure"])
+    except ValueError:
+        pass  # the lesson failed before its figure
+    else:
+        file = lesson.parent / "cards" / f"{lesson.stem}.jpg"
+        write_thumbnail(pixels, chosen.get("crop", [0, 0, 1, 1]), file)
+        image = f'<img src="cards/{file.name}" alt="{html.escape(alt)}">'
+    words = {k: html.escape(v.replace("`", "")) for k, v in first_cell(lesson).items()}
+    ran = result == "ok"
+    return CARD.format(
+        **words,
+        name=lesson.stem,
+        image=image,
+        state="run" if ran else "failed",
+        result=f"ran in {seconds:.1f} s" if ran else html.escape(result),
+    )
+
+
 def write_index(folder: Path, results: dict[str, list]) -> Path:
     """Writes the page that lists the lessons, with those of earlier calls.
 
@@ -128,18 +170,12 @@ def write_index(folder: Path, results: dict[str, list]) -> Path:
     lessons = {path.stem: path for path in sorted(folder.glob("*.ipynb"))}
     results = {name: results[name] for name in lessons if name in results}
     kept.write_text(json.dumps(results, indent=1), encoding="utf-8")
-    rows = []
-    for name, (seconds, result) in results.items():
-        link = f'<a href="{name}.html">{html.escape(title(lessons[name]))}</a>'
-        rows.append(
-            f'<tr><td>{link}</td><td class="number">{seconds:.1f}</td>'
-            f"<td>{html.escape(result)}</td></tr>"
-        )
+    cards = [write_card(lessons[name], *result) for name, result in results.items()]
     glossary = (ROOT / "notebooks" / "GLOSSARY.md").read_text(encoding="utf-8")
     page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(glossary)])
     write_page(page, folder / "GLOSSARY.html")
     index = folder / "index.html"
-    index.write_text(PAGE.format(rows="\n".join(rows)), encoding="utf-8")
+    index.write_text(PAGE.format(cards="\n".join(cards)), encoding="utf-8")
     return index
 
 

@@ -30,6 +30,7 @@ def rewrite(root: Path, repository: str, branch: str = "main") -> list[Path]:
         raise ValueError(f"expected a branch without slashes, got {branch!r}")
     now, branch_now = address_of(root)
     places = [root / "pyproject.toml", root / "CITATION.cff", *root.glob("*.md")]
+    places += (root / "docs").glob("*.md")
     places += (root / ".github" / "ISSUE_TEMPLATE").glob("*.yml")
     places += (root / "notebooks").rglob("*.ipynb")
     # The host in front keeps the name from matching by chance. The branch follows in
@@ -38,6 +39,7 @@ def rewrite(root: Path, repository: str, branch: str = "main") -> list[Path]:
     address = rf"(github\.com/|/github/|/gh/){re.escape(now)}(?![\w.-])"
     between = r'/blob/|/tree/|/|\\", \\"'
     its_branch = rf"(?:({between}){re.escape(branch_now)}(?![\w.-]))?"
+    site = "https://{}.github.io/{}/"  # where GitHub Pages shows the site
 
     def replace(match: re.Match) -> str:
         host, between = match.groups()
@@ -47,6 +49,9 @@ def rewrite(root: Path, repository: str, branch: str = "main") -> list[Path]:
     for path in sorted(places):
         text = path.read_text(encoding="utf-8")
         new = re.sub(address + its_branch, replace, text)
+        new = new.replace(
+            site.format(*now.split("/")), site.format(*repository.split("/"))
+        )
         if new != text:
             path.write_text(new, encoding="utf-8")
             changed.append(path)

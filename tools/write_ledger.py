@@ -1,4 +1,4 @@
-"""Writes the ledger of proofs, tests/ledger.toml, into the README as a table."""
+"""Writes the ledger of proofs, tests/ledger.toml, into docs/proofs.md as a table."""
 
 import tomllib
 from pathlib import Path
@@ -37,9 +37,9 @@ def table() -> str:
     lines += ["|---|---|---|---|---|---|"]
     for proof in proofs():
         module, _, name = proof["code"].rpartition(".")
-        code = f"[`{name}`]({file_of(module)})" if module else "by hand"
-        lesson = f"[{proof['lesson']}](notebooks/{lesson_of(proof).name})"
-        test = link_to_test(proof, "tests")
+        code = f"[`{name}`](../{file_of(module)})" if module else "by hand"
+        lesson = f"[{proof['lesson']}](../notebooks/{lesson_of(proof).name})"
+        test = link_to_test(proof, "../tests")
         cells = [
             proof["equation"],
             proof["symbol"],
@@ -52,20 +52,20 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def write(readme: Path) -> None:
-    """Replaces what stands between the two marks of the README.
+def write(page: Path) -> None:
+    """Replaces what stands between the two marks of a page.
 
     Raises:
-        ValueError: the README lacks one of the marks.
+        ValueError: the page lacks one of the marks.
     """
-    text = readme.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
     if START not in text or END not in text:
-        raise ValueError(f"{readme} needs the lines {START} and {END}")
+        raise ValueError(f"{page} needs the lines {START} and {END}")
     before, rest = text.split(START)
     after = rest.split(END)[1]
     text = f"{before}{START}\n\n{table()}\n\n{END}{after}"
-    readme.write_text(text, encoding="utf-8")
+    page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    write(ROOT / "README.md")
+    write(ROOT / "docs" / "proofs.md")

@@ -11,3 +11,54 @@ document.addEventListener("DOMContentLoaded", () => {
     summary.setAttribute("aria-label", `Pages below ${link.textContent.trim()}`);
   }
 });
+
+// A click on a figure shows it as large as the window, Escape or another click ends it.
+function enlarge(image) {
+  const dialog = document.createElement("dialog");
+  dialog.className = "enlarged";
+  dialog.setAttribute("aria-label", "The figure, enlarged");
+  const close = document.createElement("button");
+  close.setAttribute("aria-label", "Close");
+  close.textContent = "×";
+  const large = new Image();
+  Object.assign(large, { src: image.src, alt: image.alt });
+  dialog.append(close, large);
+  dialog.addEventListener("click", () => dialog.close());
+  dialog.addEventListener("close", () => dialog.remove());
+  document.body.append(dialog);
+  dialog.showModal();
+}
+
+document.addEventListener("DOMContentLoaded", () => {
+  for (const image of document.querySelectorAll("article img:not(a img, .sd-card img)")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.title = "Enlarge";
+    button.className = "enlarge";
+    for (const theme of ["only-light", "only-dark"])
+      if (image.classList.contains(theme)) button.classList.add(theme);
+    image.replaceWith(button);
+    button.append(image);
+    button.addEventListener("click", () => enlarge(image));
+  }
+  for (const map of document.querySelectorAll(".model-map")) {
+    const middle = map.dataset.middle * map.scrollWidth;
+    map.scrollLeft = middle - map.clientWidth / 2;
+  }
+});
+
+// The meaning of a term stays inside of the window; Escape hides it.
+for (const event of ["mouseover", "focusin"])
+  document.addEventListener(event, ({ target }) => {
+    const term = target.closest?.(".term");
+    if (!term) return;
+    const meaning = term.querySelector(".meaning");
+    term.classList.remove("closed");
+    term.style.setProperty("--shift", "0px");
+    const over = meaning.getBoundingClientRect().right - document.body.clientWidth + 8;
+    if (over > 0) term.style.setProperty("--shift", `${-over}px`);
+  });
+document.addEventListener("keydown", ({ key }) => {
+  if (key === "Escape")
+    document.querySelectorAll(".term").forEach((term) => term.classList.add("closed"));
+});

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from rendered_difficulty import colour_accuracy, load
+from rendered_difficulty import colour_accuracy, histogram_accuracy, load
 
 from going_modular.rendered_foods import (
     CLASS_NAMES,
@@ -200,3 +200,4 @@ def test_the_mean_colour_does_not_give_the_class_away():
     *test, _ = load(COMMITTED / "test")
     assert tuple(names) == CLASS_NAMES
     assert colour_accuracy(train, test) < 0.6
+    assert histogram_accuracy(train, test) < 0.8

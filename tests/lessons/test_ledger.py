@@ -28,8 +28,8 @@ def modules_of(notebook):
     return [name.removesuffix(".__init__") for names in found for name in names]
 
 
-def test_the_readme_shows_the_ledger():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_page_of_proofs_shows_the_ledger():
+    text = (ROOT / "docs" / "proofs.md").read_text(encoding="utf-8")
     assert text.split(START)[1].split(END)[0].strip() == table()
 
 
@@ -76,11 +76,11 @@ def test_all_four_equations_are_there():
 
 
 def test_writing_replaces_only_the_table(tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{START}\nold\n{END}\nafter\n")
-    write(readme)
-    write(readme)
-    assert readme.read_text() == f"before\n{START}\n\n{table()}\n\n{END}\nafter\n"
-    readme.write_text("no marks")
+    page = tmp_path / "proofs.md"
+    page.write_text(f"before\n{START}\nold\n{END}\nafter\n")
+    write(page)
+    write(page)
+    assert page.read_text() == f"before\n{START}\n\n{table()}\n\n{END}\nafter\n"
+    page.write_text("no marks")
     with pytest.raises(ValueError, match="needs the lines"):
-        write(readme)
+        write(page)

@@ -128,6 +128,15 @@ def test_the_first_cells_export_and_show_where_we_are(notebook):
     assert shown != (notebook.stem == "A1_rendered_foods")
 
 
+def test_set_up_and_imports_are_folded(notebook):
+    cells = nbformat.read(notebook, as_version=4).cells
+    [start] = [i for i, c in enumerate(cells) if c.source.startswith("## Where we are")]
+    for cell in cells[:start]:
+        if cell.cell_type == "code":
+            assert cell.metadata["jupyter"] == {"source_hidden": True}, cell.source
+            assert "hide-input" in cell.metadata["tags"]
+
+
 def test_every_picture_has_an_alt_text(notebook):
     for cell in read(notebook).cells:
         assert not re.search(r"!\[\s*\]\(|<img(?![^>]*alt=)", cell.source)
@@ -199,7 +208,7 @@ def test_lessons_import_only_what_learners_have(notebook):
         "tqdm",
         "safetensors",
     }
-    allowed |= {"requests", "filelock", "timm"}
+    allowed |= {"requests", "filelock", "onnx", "onnxruntime", "timm"}
     standard = set(sys.stdlib_module_names)
     for cell in code_cells(notebook):
         for node in ast.walk(ast.parse(cell.source)):

@@ -180,11 +180,14 @@ def test_dots_are_the_runs_and_the_bar_is_the_interval():
 
 
 def test_a_forest_has_an_interval_a_dot_and_a_p_value_per_row():
-    """A full dot where the difference is decided, from the first row downwards."""
+    """A full dot where the difference is decided, half where that hangs on the base."""
     rows = [
         {"name": "a", "difference": -4.0, "interval": [-6.0, -2.0], "p_holm": 0.012},
         {"name": "b", "difference": 1.0, "interval": [-1.0, 3.0], "p_holm": 0.3},
+        {"name": "c", "difference": 2.0, "interval": [0.5, 3.5], "p_holm": 0.04},
     ]
+    rows[0]["p_holm_against"] = {"other runs": 0.02}
+    rows[2]["p_holm_against"] = {"other runs": 0.06}
     hf.plot_forest(rows, "5 seeds")
     (axis,) = plt.gcf().axes
     zero, *lines = axis.get_lines()
@@ -193,12 +196,11 @@ def test_a_forest_has_an_interval_a_dot_and_a_p_value_per_row():
         assert list(interval.get_xdata()) == row["interval"]
         assert list(dot.get_xdata()) == [row["difference"]]
         assert list(interval.get_ydata()) == list(dot.get_ydata()) * 2
-    assert [dot.get_markerfacecolor() == "white" for dot in lines[1::2]] == [
-        False,
-        True,
-    ]
-    assert [text.get_text() for text in axis.texts] == ["p = 0.012", "p = 0.3"]
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["a", "b"]
+    dots = [(dot.get_fillstyle(), dot.get_markerfacecolor()) for dot in lines[1::2]]
+    assert dots == [("full", "#0072B2"), ("full", "white"), ("left", "#0072B2")]
+    texts = [text.get_text() for text in axis.texts]
+    assert texts == ["p = 0.012", "p = 0.3", "p = 0.04"]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["a", "b", "c"]
     low, high = axis.get_ylim()
     assert low > high  # the first row is on top
     assert axis.get_title() == "5 seeds"

@@ -3,6 +3,7 @@
 import functools
 import os
 import re
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -11,9 +12,13 @@ import axe_playwright_python
 import make_site
 import nbformat
 import pytest
+import start_page
 from browsing import server, watched_page
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "docs"))
+import glossary_terms  # noqa: E402
+
 AXE_SCRIPT = Path(axe_playwright_python.__file__).with_name("axe.min.js")
 SCREEN = {"width": 1300, "height": 900}
 PHONE = {"width": 390, "height": 844}
@@ -42,11 +47,54 @@ def test_links_of_the_readme_become_links_of_the_site():
     assert adapt("../../README.md", guide) == "../../index.md"
 
 
-def test_no_address_of_the_web_in_the_figures_of_the_first_page():
-    text = make_site.first_page((ROOT / "README.md").read_text(encoding="utf-8"))
+def test_no_address_of_the_web_in_the_figures_of_the_first_page(tmp_path):
+    text = make_site.first_page(tmp_path)
     assert "<picture>" not in text and "img.shields" not in text
     assert not re.search(r"!\[[^]]*\]\(http", text)
     assert text.count(":class: only-light") == text.count(":class: only-dark") > 0
+
+
+def test_every_lesson_is_a_card_with_its_own_figure(tmp_path):
+    text = start_page.lesson_cards(tmp_path)
+    files = {path.stem for path in (tmp_path / "cards").glob("*.jpg")}
+    assert files == set(LESSONS)
+    assert sum(path.stat().st_size for path in (tmp_path / "cards").iterdir()) < 1.2e6
+    for lesson in LESSONS:
+        assert f":link: notebooks/{lesson}\n" in text
+        first = start_page.first_cell(ROOT / "notebooks" / f"{lesson}.ipynb")
+        assert all(f"\n{first[key]}\n" in text for key in ("ability", "minutes"))
+    lesson = ROOT / "notebooks" / "04_class_token.ipynb"
+    with pytest.raises(ValueError, match="no image in a cell 'gone'"):
+        start_page.figure(lesson, "gone")
+
+
+def test_a_card_that_is_missing_stops_the_build(tmp_path, monkeypatch):
+    parts = start_page.card_parts()
+    del parts[0]["lessons"]["01_data"]
+    monkeypatch.setattr(start_page, "card_parts", lambda: parts)
+    with pytest.raises(ValueError, match="missing or unknown: .'01_data'"):
+        start_page.lesson_cards(tmp_path)
+
+
+def test_set_up_imports_and_versions_are_one_folded_cell():
+    path = ROOT / "notebooks" / "04_class_token.ipynb"
+    cells = make_site.adapt_notebook(path, f"notebooks/{path.name}").cells
+    assert cells[2].source.startswith("## Where we are")
+    assert cells[1].metadata["tags"] == ["hide-cell"]
+    assert "google.colab" in cells[1].source and "#| export" in cells[1].source
+    assert "torch" in cells[1].outputs[0].text
+
+
+def test_words_of_the_glossary_are_found_as_they_are_written():
+    assert (
+        glossary_terms.look_up("Tokens") == glossary_terms.look_up("token") == "token"
+    )
+    assert glossary_terms.look_up("CNNs") == "CNN"
+    assert glossary_terms.look_up("adam") == glossary_terms.look_up("s") == ""
+    pieces = glossary_terms.explain_text("Class tokens, tokens, a class token.", set())
+    words = [p.astext() for p in pieces if isinstance(p, glossary_terms.Term)]
+    assert words == ["Class tokens", "tokens"]
+    assert glossary_terms.EVERYDAY <= set(glossary_terms.meanings())
 
 
 def test_solutions_are_folded_and_carry_a_warning():
@@ -275,6 +323,42 @@ def test_with_the_keyboard_alone(site, browser):
         assert any(
             'href="05_position_embedding.html"' in name for name in names
         ) or any("<pre" in name for name in names)
+
+
+@pytest.mark.slow
+def test_terms_say_what_they_mean_and_figures_grow(site, browser):
+    with watched_page(browser, viewport=SCREEN) as page:
+        page.goto((site / "notebooks" / "04_class_token.html").as_uri())
+        term = page.locator(".term", has_text="batch").first
+        meaning = term.locator(".meaning")
+        assert not meaning.is_visible()
+        term.focus()
+        assert meaning.is_visible() and "several images" in meaning.inner_text()
+        page.keyboard.press("Escape")
+        assert not meaning.is_visible()
+        words = page.locator(".term").evaluate_all(
+            "all => all.map(t => t.firstChild.textContent.toLowerCase())"
+        )
+        assert len(words) == len(set(words)) > 5
+        assert page.locator(":is(h1, h2, h3, code, a) .term").count() == 0
+
+        figure = page.locator("article button.enlarge").first
+        figure.focus()
+        page.keyboard.press("Enter")
+        large = page.locator("dialog.enlarged[open] img")
+        assert large.get_attribute("alt") == figure.locator("img").get_attribute("alt")
+        page.keyboard.press("Escape")
+        assert large.count() == 0
+
+
+@pytest.mark.slow
+def test_on_a_phone_the_drawing_of_the_model_scrolls_to_its_part(site, browser):
+    with watched_page(browser, viewport=PHONE) as page:
+        page.goto((site / "notebooks" / "10_vision_transformer.html").as_uri())
+        box = page.locator(".model-map")
+        assert box.locator("img").bounding_box()["width"] > 750
+        assert box.evaluate("b => b.clientWidth") < 390
+        assert box.evaluate("b => b.scrollLeft") > 300  # the head is at the right
 
 
 # Thousands of words of code have the same few colours, and axe takes its time over

@@ -1,10 +1,11 @@
 """Lesson 14b: several processes are one; what they share, save and refuse."""
 
-import functools
+import json
 from pathlib import Path
 
 import pytest
 import torch
+import two_processes
 from commands import run
 from torch.utils.data import BatchSampler, DataLoader, TensorDataset
 
@@ -19,6 +20,7 @@ from going_modular.training.distributed import (
 from going_modular.training.progress import DistributedMeter
 
 HERE = Path(__file__).resolve().parent
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
@@ -85,14 +87,13 @@ def test_alone_nothing_is_exchanged():
         DistributedMeter().compute()
 
 
-def train(path, processes, *, images=21, accumulate=1, dropout=0.0, kind="ddp", **how):
-    """Runs `two_processes.py` and returns what it saved."""
-    options = [path, images, accumulate, dropout, kind]
-    options += [how.get("stop_at", 0), how.get("resume", "anew")]
-    done = run(HERE / "two_processes.py", *options, processes=processes)
+def train_together(folder, processes, runs):
+    """Starts `two_processes.py` once, and returns what it saved of each run by name."""
+    options = [{"path": f"{folder / name}.pt"} | runs[name] for name in runs]
+    words = map(json.dumps, options)
+    done = run(HERE / "two_processes.py", *words, processes=processes)
     assert done.returncode == 0, done.stderr
-    assert ("stopped" in done.stdout) == ("stop_at" in how)
-    return torch.load(path, weights_only=True)
+    return {n: torch.load(folder / f"{n}.pt", weights_only=True) for n in runs}
 
 
 def assert_equal(found, expected, tolerance):
@@ -104,58 +105,67 @@ def assert_equal(found, expected, tolerance):
         assert found["results"][key] == pytest.approx(values, abs=tolerance), key
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    """What a single process saves, once for each number of images and of batches."""
-    folder = tmp_path_factory.mktemp("alone")
-
-    @functools.cache
-    def run_alone(images, accumulate):
-        path = folder / f"{images}_{accumulate}.pt"
-        return train(path, 1, images=images, accumulate=accumulate)
-
-    return run_alone
+def train_alone(folder, **options):
+    """The same in this process, without a process group."""
+    two_processes.main(folder / "alone.pt", **options)
+    return torch.load(folder / "alone.pt", weights_only=True)
 
 
-def test_two_processes_are_one(tmp_path, alone):
+def test_two_processes_are_one(tmp_path):
     """The last batch is one image, so that one of the processes gets none."""
-    found = train(tmp_path / "two.pt", 2, images=17)
-    assert_equal(found, alone(17, 1), 1e-5)
+    found = train_together(tmp_path, 2, {"two": {"images": 17}})["two"]
+    assert_equal(found, train_alone(tmp_path, images=17), 1e-5)
     # At the end the model has the weights of its best epoch, in each process.
     results = found["results"]
     assert results["best"][1] == max(results["val_acc"])
 
 
+CASES = [
+    (2, "ddp", 24, 1),
+    (2, "ddp", 21, 1),
+    (3, "ddp", 21, 2),
+    (2, "fsdp", 17, 1),
+    (2, "fsdp", 21, 2),
+]
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """The results of CASES; each number of processes is started once."""
+    results = {}
+    for processes in (2, 3):
+        cases = [case for case in CASES if case[0] == processes]
+        runs = {
+            str(case): dict(
+                zip(("kind", "images", "accumulate"), case[1:], strict=True)
+            )
+            for case in cases
+        }
+        folder = tmp_path_factory.mktemp("together")
+        results |= train_together(folder, processes, runs)
+    return results
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "processes, kind, images, accumulate",
-    [
-        (2, "ddp", 24, 1),
-        (2, "ddp", 21, 1),
-        (3, "ddp", 21, 2),
-        (2, "fsdp", 17, 1),
-        (2, "fsdp", 21, 2),
-    ],
-)
-def test_several_processes_are_one(
-    tmp_path, alone, processes, kind, images, accumulate
-):
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_several_processes_are_one(tmp_path, together, case):
     """Twelve steps of AdamW with clipping; metrics and the best epoch agree, too."""
-    same = {"images": images, "accumulate": accumulate}
-    found = train(tmp_path / "more.pt", processes, kind=kind, **same)
-    assert_equal(found, alone(images, accumulate), 1e-5)
+    *_, images, accumulate = case
+    alone = train_alone(tmp_path, images=images, accumulate=accumulate)
+    assert_equal(together[str(case)], alone, 1e-5)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
-def test_processes_stop_together_and_go_on(tmp_path, kind):
+def test_processes_stop_together_and_go_on(tmp_path):
     """With dropout, which each process draws for itself; to the last bit."""
-    same = {"dropout": 0.2, "kind": kind}
-    expected = train(tmp_path / "expected.pt", 2, **same)
-    path = tmp_path / "stopped.pt"
-    train(path, 2, stop_at=5, **same)
-    assert torch.load(path.with_suffix(".run"), weights_only=True)["progress"][
-        "batches_done"
-    ]
-    found = train(path, 2, resume="resume", **same)
-    assert_equal(found, expected, 0)
+    whole = {kind: {"kind": kind, "dropout": 0.2} for kind in ("ddp", "fsdp")}
+    stopped = {f"stopped {kind}": how | {"stop_at": 5} for kind, how in whole.items()}
+    first = train_together(tmp_path, 2, whole | stopped)
+    for name in stopped:
+        assert first[name]["results"] is None
+        state = torch.load(tmp_path / f"{name}.run", weights_only=True)
+        assert state["progress"]["batches_done"]
+        stopped[name] |= {"stop_at": 0, "resume": True}
+    found = train_together(tmp_path, 2, stopped)
+    for kind in whole:
+        assert_equal(found[f"stopped {kind}"], first[kind], 0)

@@ -1,5 +1,10 @@
-"""Run by torchrun in the tests: trains for three epochs and saves what came of it."""
+"""Run by torchrun in the tests: trains for four epochs and saves what came of it.
 
+An argument is the options of a run, as JSON: one start serves many runs, since it takes
+longer than they do.
+"""
+
+import json
 import sys
 from pathlib import Path
 
@@ -23,71 +28,68 @@ SIZES = {"embedding_dim": 24, "mlp_size": 48, "num_heads": 2, "num_classes": 3}
 SIZES |= {"img_size": 8, "patch_size": 4, "num_transformer_layers": 2}
 
 
-def main(path, images, accumulate, dropout, kind, stop_at, resume) -> None:
-    """Trains on so many images in batches of 8, as one process or as several."""
-    with process_group("cpu") as device:
-        rank, _ = rank_and_size()
-        torch.manual_seed(0)
-        shares = {"mlp_dropout": dropout, "embedding_dropout": dropout}
-        model = create_vit("vit_mini_8", **SIZES, **shares)
-        generator = torch.Generator().manual_seed(1)
-        pictures = torch.randn(images, 3, 8, 8, generator=generator)
-        labels = torch.randint(3, (images,), generator=generator)
-        data = TensorDataset(pictures, labels)
-        order = torch.Generator().manual_seed(2)
-        loader = shard_dataloader(DataLoader(data, 8, shuffle=True, generator=order))
-        vals = shard_dataloader(DataLoader(data, 5))
-        model = wrap_model(model, device, fsdp=kind == "fsdp")
-        torch.manual_seed(rank)
-        optimizer = create_optimizer(model, lr=1e-3, eps=1e-6)
-        scheduler = warmup_schedule(optimizer, 2, 40)
-        file, count = path.with_suffix(".run"), iter(range(1, 1000))
-        run = DistributedRun(file, model, optimizer, scheduler, loader)
+def main(
+    path, images=21, accumulate=1, dropout=0.0, kind="ddp", stop_at=0, resume=False
+) -> None:
+    """Trains on so many images in batches of 8, as one process or as several.
 
-        def ask(*batch):
-            run.progress.stop = next(count) == stop_at and rank == 0  # one is enough
-            return batch
+    Saves weights and results in the file `path`, and the run beside it. Without results
+    if it is stopped at step `stop_at`.
+    """
+    rank, _ = rank_and_size()
+    torch.manual_seed(0)
+    shares = {"mlp_dropout": dropout, "embedding_dropout": dropout}
+    model = create_vit("vit_mini_8", **SIZES, **shares)
+    generator = torch.Generator().manual_seed(1)
+    pictures = torch.randn(images, 3, 8, 8, generator=generator)
+    labels = torch.randint(3, (images,), generator=generator)
+    data = TensorDataset(pictures, labels)
+    order = torch.Generator().manual_seed(2)
+    loader = shard_dataloader(DataLoader(data, 8, shuffle=True, generator=order))
+    vals = shard_dataloader(DataLoader(data, 5))
+    model = wrap_model(model, "cpu", fsdp=kind == "fsdp")
+    torch.manual_seed(rank)
+    optimizer = create_optimizer(model, lr=1e-3, eps=1e-6)
+    scheduler = warmup_schedule(optimizer, 2, 40)
+    file, count = Path(path).with_suffix(".run"), iter(range(1, 1000))
+    run = DistributedRun(file, model, optimizer, scheduler, loader)
 
-        results = None
-        loss_fn = allow_empty(nn.CrossEntropyLoss())
-        try:
-            results = train(
-                model,
-                loader,
-                vals,
-                optimizer,
-                loss_fn,
-                4,
-                device,
-                scheduler=scheduler,
-                clip_norm=0.5,
-                accumulate=accumulate,
-                batch_transform=ask,
-                checkpoint=run,
-                resume=resume,
-                verbose=False,
-                meter=run.progress.meter,
-                grouping=run.progress.grouping,
-            )
-            meter = run.progress.meter
-            found = test_step(model, vals, loss_fn, device, meter=meter)
-            results["best"] = list(found)
-        except Interrupted:
-            run.save()
-            print("stopped")
-        state = run.parts["model"].state_dict()
-        if rank == 0:
-            torch.save({"weights": state, "results": results}, path)
+    def ask(*batch):
+        run.progress.stop = next(count) == stop_at and rank == 0  # one is enough
+        return batch
+
+    results = None
+    loss_fn = allow_empty(nn.CrossEntropyLoss())
+    try:
+        results = train(
+            model,
+            loader,
+            vals,
+            optimizer,
+            loss_fn,
+            4,
+            "cpu",
+            scheduler=scheduler,
+            clip_norm=0.5,
+            accumulate=accumulate,
+            batch_transform=ask,
+            checkpoint=run,
+            resume=resume,
+            verbose=False,
+            meter=run.progress.meter,
+            grouping=run.progress.grouping,
+        )
+        meter = run.progress.meter
+        found = test_step(model, vals, loss_fn, "cpu", meter=meter)
+        results["best"] = list(found)
+    except Interrupted:
+        run.save()
+    state = run.parts["model"].state_dict()
+    if rank == 0:
+        torch.save({"weights": state, "results": results}, path)
 
 
 if __name__ == "__main__":
-    path, images, accumulate, dropout, kind, stop_at, resume = sys.argv[1:]
-    main(
-        Path(path),
-        int(images),
-        int(accumulate),
-        float(dropout),
-        kind,
-        int(stop_at),
-        resume == "resume",
-    )
+    with process_group("cpu"):
+        for options in map(json.loads, sys.argv[1:]):
+            main(**options)

@@ -56,6 +56,12 @@ _UPRIGHT = {"rotation": 90, "va": "center"}
 _SHADES = ["82311", "27511", "13931", "51482", "31257"]  # out of ten, invented
 
 
+def middle_of(part: str) -> float:
+    """Returns where the middle of a part stands: 0 at the left edge, 1 at the right."""
+    left, _, width, _, _ = _MARKS[part]
+    return (left + width / 2) / _WIDTH
+
+
 def draw_pizza(size: int = 240) -> np.ndarray:
     """Returns a pizza on a table, (size, size, 3), values in 0 … 1."""
     scale = 2 * size / 100  # drawn at twice the size, so that the edges come out smooth

@@ -1,0 +1,122 @@
+"""The first page of the site: docs/start.md with each lesson as a card."""
+
+import base64
+import io
+import re
+import tomllib
+from pathlib import Path
+
+import nbformat
+from PIL import Image, ImageOps
+
+ROOT = Path(__file__).resolve().parent.parent
+SIZE = 640, 360  # pixels of a card's image
+CARD = """:::{{grid-item-card}} {title}
+:link: notebooks/{name}
+:link-type: doc
+:img-top: images/cards/{name}.jpg
+:img-alt: {alt}
+
+{equation}
+
+{ability}
++++
+{minutes}
+:::"""
+
+GRID = "::::{grid} 1 2 2 3\n:gutter: 3\n:class-container: lessons\n\n%s\n::::"
+
+
+def card_parts() -> list[dict]:
+    """Returns the parts of the course in docs/cards.toml: title, text and lessons."""
+    text = (ROOT / "docs" / "cards.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)["part"]
+
+
+def card_figures() -> dict[str, dict]:
+    """Returns which figure a lesson's card shows, by the lesson's name."""
+    return {k: v for part in card_parts() for k, v in part["lessons"].items()}
+
+
+def first_cell(path: Path) -> dict[str, str]:
+    """Reads what a lesson says of itself: title, equation, ability and minutes.
+
+    Raises:
+        ValueError: the lesson lacks "At the end …" or "About N minutes".
+    """
+    text = nbformat.read(path, as_version=4).cells[0].source
+    ability = re.search(r"^At the end (.+)$", text, re.MULTILINE)
+    minutes = re.search(r"^About (\d+ minutes[^·]*) ·", text, re.MULTILINE)
+    if not ability or not minutes:
+        raise ValueError(f"{path.name}: no line At the end …, or none About N minutes")
+    equation = re.search(r"\$\$(.+?)\$\$", text, re.DOTALL)
+    # On a card there is room for the first of several formulas.
+    formula = equation[1].split(r"\qquad")[0].strip(" ,") if equation else ""
+    note = re.sub(r" \((?:it )?(.+)\)$", r" · \1", minutes[1])
+    return {
+        "title": text.splitlines()[0].lstrip("# "),
+        "equation": f"${formula}$" if formula else "",
+        "ability": ability[1][0].upper() + ability[1][1:],
+        "minutes": note,
+    }
+
+
+def figure(path: Path, cell_id: str) -> tuple[Image.Image, str]:
+    """Returns the last image that a cell of a lesson has stored, and its alt text.
+
+    Raises:
+        ValueError: the lesson has no such cell, or the cell no image.
+    """
+    cells = nbformat.read(path, as_version=4).cells
+    outputs = [out for c in cells if c.id == cell_id for out in c.get("outputs", [])]
+    for output in reversed(outputs):
+        for kind in ("image/png", "image/jpeg"):
+            if kind in output.get("data", {}):
+                pixels = io.BytesIO(base64.b64decode(output.data[kind]))
+                return Image.open(pixels).convert("RGB"), output.metadata[kind]["alt"]
+    raise ValueError(f"docs/cards.toml: {path.name} has no image in a cell {cell_id!r}")
+
+
+def write_thumbnail(image: Image.Image, crop: list[float], file: Path) -> None:
+    """Writes a part of an image, on white, in the size of a card.
+
+    Args:
+        crop: left, top, right and bottom, in 0 … 1 of the image.
+    """
+    image = image.crop(
+        [round(c * n) for c, n in zip(crop, image.size * 2, strict=True)]
+    )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    ImageOps.pad(image, SIZE, color="white").save(file, quality=80, optimize=True)
+
+
+def lesson_cards(images: Path) -> str:
+    """Returns the cards of all lessons in Markdown, and writes their images.
+
+    Raises:
+        ValueError: a lesson lacks in docs/cards.toml, or stands there twice.
+    """
+    parts = card_parts()
+    named = [name for part in parts for name in part["lessons"]]
+    lessons = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+    if sorted(named) != lessons:
+        wrong = sorted(set(named) ^ set(lessons)) or "a lesson twice"
+        raise ValueError(f"docs/cards.toml: missing or unknown: {wrong}")
+    pages = []
+    for part in parts:
+        cards = []
+        for name, choice in part["lessons"].items():
+            path = ROOT / "notebooks" / f"{name}.ipynb"
+            image, alt = figure(path, choice["figure"])
+            crop = choice.get("crop", [0, 0, 1, 1])
+            write_thumbnail(image, crop, images / "cards" / f"{name}.jpg")
+            cards.append(CARD.format(name=name, alt=alt, **first_cell(path)))
+        pages.append(f"### {part['title']}\n\n{part['text']}")
+        pages.append(GRID % "\n\n".join(cards))
+    return "\n\n".join(pages)
+
+
+def start_page(images: Path) -> str:
+    """Returns the page in Markdown; its links count from the top of the repository."""
+    text = (ROOT / "docs" / "start.md").read_text(encoding="utf-8")
+    return text.replace("<!-- the lessons -->", lesson_cards(images))
