@@ -6,7 +6,7 @@ import math
 import pickle
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -248,13 +248,15 @@ def to_our_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return renamed
 
 
-OTHER_PARTS = {  # in their names -> what our ViT lacks
-    r"dist_token|distillation_token|head_dist": "a distillation token",
-    r"reg_tokens?$|register_tokens": "{} registers",
+MODERN_PARTS = {  # in their names -> what our ViT lacks until lesson 15
+    r"reg_tokens?$|(register|storage)_tokens": "{} registers",
     r"\.ls\d\.|\.gamma_\d|layer_scale": "LayerScale",
     r"\.q_norm\.": "a LayerNorm on queries and keys (qk_norm)",
     r"attn_pool": "attention pooling (map)",
     r"fc_norm": "a LayerNorm after the mean (fc_norm)",
+}
+OTHER_PARTS = {  # in their names -> what our ViT lacks
+    r"dist_token|distillation_token|head_dist": "a distillation token",
     r"norm_pre": "a LayerNorm before the blocks",
     r"relative_position|rel_pos": "relative positions",
     r"decoder": "a decoder",
@@ -264,16 +266,21 @@ OTHER_PARTS = {  # in their names -> what our ViT lacks
 LEFT_OUT = ("n_averaged", "pooler.dense.weight", "pooler.dense.bias")
 
 
-def check_parts(state: dict[str, torch.Tensor]) -> None:
-    """Raises ValueError if the weights have parts that our ViT lacks; names them."""
+def check_parts(state: dict[str, torch.Tensor], modern: bool = False) -> None:
+    """Raises ValueError if the weights have parts that our ViT lacks; names them.
+
+    Args:
+        modern: whether the model has `MODERN_PARTS`, as that of lesson 15b.
+    """
     found = []
-    for pattern, part in OTHER_PARTS.items():
+    parts = OTHER_PARTS if modern else MODERN_PARTS | OTHER_PARTS
+    for pattern, part in parts.items():
         of_it = [tensor for name, tensor in state.items() if re.search(pattern, name)]
         if of_it:
             found.append(part.format(of_it[0].shape[-2] if "{}" in part else ""))
     for name in state:
         qkv = re.search(r"(qkv\.|in_proj_|query\.|q_proj\.)weight$", name)
-        if qkv and f"{name.removesuffix('weight')}bias" not in state:
+        if qkv and f"{name.removesuffix('weight')}bias" not in state and not modern:
             found.append("no bias for queries, keys and values")
             break
     if found:
@@ -414,7 +421,8 @@ def _fit_positions(model: ViT, state: dict[str, torch.Tensor]) -> None:
             )
         del state[POSITIONS]  # computed, not loaded
     elif weight.ndim == 3 and weight.shape != embedding.weight.shape:
-        prefix, new_grid = int(model.pool == "cls"), embedding.grid
+        new_grid = embedding.grid
+        prefix = embedding.weight.shape[1] - math.prod(new_grid)
         side = math.isqrt(max(weight.shape[1] - prefix, 0))
         if side**2 + prefix != weight.shape[1]:
             raise ValueError(
@@ -471,7 +479,27 @@ def read_sizes(state: dict[str, torch.Tensor], **known) -> dict:
     return sizes | known
 
 
-def load_pretrained(source, part: str | None = None, **overrides) -> ViT:
+def build_vit(state: dict[str, torch.Tensor], **overrides) -> ViT:
+    """Makes a ViT with weights under the names of any of `LAYOUTS`.
+
+    Raises:
+        ValueError: parts that our ViT lacks, or sizes that the weights do not tell.
+    """
+    check_parts(state)
+    state = to_our_names(state)
+    sizes = read_sizes(state, **overrides)
+    model = ViT(**sizes)
+    load_weights(model, state)
+    model.preprocessing = {"img_size": sizes["img_size"]}
+    return model
+
+
+def load_pretrained(
+    source,
+    part: str | None = None,
+    build: Callable[..., ViT] = build_vit,
+    **overrides,
+) -> ViT:
     """Makes our ViT with weights of others.
 
     Args:
@@ -481,6 +509,8 @@ def load_pretrained(source, part: str | None = None, **overrides) -> ViT:
             `.pth`, `.pt`, `.bin` or `.ckpt` with the names of torchvision, timm,
             Hugging Face's `ViTForImageClassification` or ours.
         part: which state dict, if the file holds several.
+        build: makes the model from the state dict and the overrides; lesson 15b has
+            one for DINOv2, DINOv3, SigLIP and EVA-02.
         overrides: arguments of `ViT`, such as `num_classes=3` (the head stays
             untrained) or `img_size=384`: positions are interpolated from a square, and
             taken as they are if there are as many.
@@ -505,21 +535,17 @@ def load_pretrained(source, part: str | None = None, **overrides) -> ViT:
     else:
         state = read_weights(source, part)
     try:
-        check_parts(state)
         state = without_prefix(state, source)
         preprocessing = _preprocessing(source, "conv_proj.weight" in state)
-        state = to_our_names(state)
         for name, tensor in state.items():
             if tensor.is_floating_point():  # others are refused by `load_weights`
                 state[name] = tensor.float()
             if not state[name].isfinite().all():
                 raise ValueError(f"{name} holds NaN or infinity")
-        sizes = read_sizes(state, **overrides)
-        model = ViT(**sizes)
-        load_weights(model, state)
+        model = build(state, **overrides)
     except (ValueError, KeyError, IndexError) as error:
         raise ValueError(f"{source} cannot become a ViT: {error}") from error
-    model.preprocessing = {"img_size": sizes["img_size"]} | preprocessing
+    model.preprocessing = preprocessing | model.preprocessing
     return model.eval()
 
 

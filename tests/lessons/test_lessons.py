@@ -23,6 +23,7 @@ EXPORT_NOTHING = {
     "10b_shapes_memory_masks",
     "14c_replication_report",
     "14d_memory_and_speed",
+    "15c_fewer_tokens",
     "A1_rendered_foods",
 }
 # Lessons that add to the module of their first part, where its imports stand.
@@ -207,7 +208,7 @@ def test_lessons_import_only_what_learners_have(notebook):
         "tqdm",
         "safetensors",
     }
-    allowed |= {"requests", "filelock", "onnx", "onnxruntime"}
+    allowed |= {"requests", "filelock", "onnx", "onnxruntime", "timm"}
     standard = set(sys.stdlib_module_names)
     for cell in code_cells(notebook):
         for node in ast.walk(ast.parse(cell.source)):

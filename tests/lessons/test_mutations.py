@@ -482,6 +482,21 @@ MISTAKES = {
             ),
         ],
     ),
+    "15_what_changed_since": (
+        "lessons/test_modern.py",
+        [
+            ("halves exchanged", "gate, values = hidden", "values, gate = hidden"),
+            ("no residual", "(pooled + self.mlp_block(pooled))", "(pooled)"),
+        ],
+    ),
+    "15b_todays_backbones": (
+        "lessons/test_modern.py",
+        [
+            ("turned back", "(a * cos - b * sin, a", "(a * cos + b * sin, a"),
+            ("keys not normed", "self.rope(self.k_norm(key))", "self.rope(key)"),
+            ("registers in the mean", "z[:, self.num_prefix_tokens :]", "z[:, 1:]"),
+        ],
+    ),
 }
 CASES = [
     pytest.param(notebook, tests, pairs, id=f"{notebook[:2]} {what}")

@@ -96,6 +96,11 @@ from vit_course.checks.lesson_14 import (
     check_vit_script,
 )
 from vit_course.checks.lesson_15 import (
+    check_folded_layer_scale,
+    check_kept_predictions,
+    check_mended_qk_norm,
+)
+from vit_course.checks.lesson_16 import (
     check_measured_race,
     check_proof,
     check_variation,
@@ -113,10 +118,12 @@ __all__ = [
     "check_dead_units",
     "check_distance_attention",
     "check_early_stop",
+    "check_folded_layer_scale",
     "check_geglu",
     "check_gradient_map",
     "check_head_dim",
     "check_image_views",
+    "check_kept_predictions",
     "check_layer_scale_block",
     "check_least_confident",
     "check_linear_patch_embedding",
@@ -135,6 +142,7 @@ __all__ = [
     "check_mended_grid",
     "check_mended_head",
     "check_mended_patch_embedding",
+    "check_mended_qk_norm",
     "check_mended_report",
     "check_mended_scores",
     "check_mended_split",

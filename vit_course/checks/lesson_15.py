@@ -1,242 +1,219 @@
-"""Checks of the capstone: what every variation of a ViT, and its proof, must do."""
+"""Checks of the exercises of lesson 15: what changed since 2020."""
 
-import inspect
 from collections.abc import Callable
-from unittest.mock import patch
 
 import torch
+import torch.nn.functional as F
 from torch import nn
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
-from helper_functions import check_close
-from vit_course.checks.hints import (
-    CHANGED,
-    as_number,
-    hint,
-    is_a_function,
-    learners_code,
-    passed,
-)
+from going_modular.vit import ViT
+from vit_course.checks.hints import as_number, compare, hint, is_a_function, passed
 
 
-def _images(batch: int) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(15)
-    return torch.randn(batch, 3, 64, 64, generator=generator)
+def _random(*shapes: tuple[int, ...], seed: int = 0) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(shape, generator=generator) for shape in shapes]
 
 
-def check_variation(answer: Callable[[int], nn.Module]) -> None:
-    """Checks a variation of the ViT as a classifier of images of 64 x 64 pixels.
+# 1. LayerScale folded away
+
+
+def _dense(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
+    dense = nn.Linear(*weight.T.shape)
+    dense.load_state_dict({"weight": weight, "bias": bias})
+    return dense
+
+
+def check_folded_layer_scale(answer: Callable) -> None:
+    """Checks a dense layer that has taken in the factors of LayerScale.
 
     Args:
-        answer: makes the model for a number of classes.
+        answer: takes a dense layer and gamma, gives a new dense layer.
 
     Raises:
         Hint: it is not right yet.
     """
-    hint(
-        not isinstance(answer, nn.Module),
-        "hand over the function that makes the model, not a model",
-    )
-    is_a_function(answer, "create_variation")
-    torch.manual_seed(0)
-    with learners_code():
-        model, other = answer(3), answer(7)
-    hint(isinstance(model, nn.Module), "give back a model: an nn.Module")
-    images = _images(4)
-    before = images.clone()
-    with learners_code(), torch.no_grad():
-        logits, again, alone = model.eval()(images), model(images), model(images[1:2])
-        seven = other.eval()(images[:1])
-    hint(torch.equal(images, before), CHANGED)
-    hint(
-        isinstance(logits, torch.Tensor) and tuple(logits.shape) == (4, 3),
-        "4 images and 3 classes must give logits of shape (4, 3)",
-    )
-    hint(
-        tuple(alone.shape) == (1, 3),
-        f"one image and 3 classes must give logits of shape (1, 3), not "
-        f"{tuple(alone.shape)}",
-    )
-    hint(
-        tuple(seven.shape) == (1, 7),
-        "for 7 classes it gives another number of logits: is the head fixed?",
-    )
-    hint(logits.isfinite().all(), "some logits are no finite numbers (NaN or inf)")
-    hint(
-        logits.min() < 0 or not torch.allclose(logits.sum(dim=1), torch.ones(4)),
-        "the model gives probabilities. Logits are wanted: cross-entropy does the "
-        "softmax itself.",
-    )
-    hint(
-        torch.equal(logits, again),
-        "the same images give other logits in evaluation: is something random there "
-        "that `eval()` does not switch off?",
-    )
-    hint(
-        torch.allclose(logits[1:2], alone, atol=1e-4),
-        "the logits of an image depend on the other images of the batch. Does "
-        "something mix axis 0, such as attention over the batch (batch_first!) or "
-        "BatchNorm?",
-    )
-    hint(
-        not torch.allclose(logits[:1].expand_as(logits), logits, atol=1e-6)
-        or _depends_on_pixels(model, images),
-        "all images get the same logits: what the head reads does not depend on the "
-        "patches",
-    )
-    _check_training(model, images)
-    passed("a classifier: all parameters are trained, each image is classified alone")
-    count = sum(p.numel() for p in model.parameters())
-    print(f"  {count:,} parameters")
+    is_a_function(answer, "fold")
 
+    def folded(x, weight, bias, gamma):
+        dense = _dense(weight, bias)
+        new = answer(dense, gamma)
+        hint(
+            isinstance(new, nn.Linear),
+            f"give back a dense layer, an nn.Linear, not {type(new).__name__}",
+        )
+        hint(
+            torch.equal(dense.weight, weight) and torch.equal(dense.bias, bias),
+            "the dense layer that came in has changed: the model that it belongs to "
+            "would be scaled twice. Make a new one.",
+        )
+        return new(x).detach()
 
-def _depends_on_pixels(model: nn.Module, images: torch.Tensor) -> bool:
-    """A zero head gives equal logits; then its gradient tells, or another one."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    grads = []
-    for image in images[:2]:
-        loss = F.cross_entropy(model(image[None]), torch.tensor([0]))
-        grads.append(torch.autograd.grad(loss, trained, materialize_grads=True))
-    return not all(map(torch.allclose, *grads))
-
-
-def _check_training(model: nn.Module, images: torch.Tensor) -> None:
-    """Checks that all parameters get gradients and that a few steps fit four images."""
-    labels = torch.tensor([0, 1, 2, 0])
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
-    model.train()
-    losses, reached = [], set()
-    for _ in range(15):
-        with learners_code():
-            loss = F.cross_entropy(model(images), labels)
-            optimizer.zero_grad()
-            loss.backward()
-        losses.append(loss.item())
-        for name, parameter in model.named_parameters():
-            if parameter.grad is not None and parameter.grad.any():
-                reached.add(name)
-        optimizer.step()
-    missing = [
-        name
-        for name, parameter in model.named_parameters()
-        if name not in reached and parameter.requires_grad
+    inputs = [
+        tuple(_random((5, 4), (4, 4), (4,), (4,))),
+        tuple(_random((4, 6), (3, 6), (3,), (3,), seed=1)),
     ]
-    hint(
-        not missing,
-        f"no gradient ever reaches {', '.join(missing[:3])}: it is there, but the "
-        "logits do not depend on it",
+    mistakes = {
+        "the bias is not scaled: gamma multiplies all of W x + b.": (
+            lambda x, w, b, g: x @ w.T * g + b
+        ),
+        "gamma multiplies the inputs. It belongs to the outputs: one row of the "
+        "weight each.": lambda x, w, b, g: x @ (w * g).T + b * g,
+        "the same inputs pass the dense layer as before: where is gamma?": (
+            lambda x, w, b, g: x @ w.T + b
+        ),
+    }
+    compare(
+        folded,
+        lambda x, w, b, g: (x @ w.T + b) * g,
+        inputs,
+        mistakes,
+        gradient=False,
+        advice="(W x + b) times gamma is a sum of two terms. Which matrix, and which "
+        "bias, gives it at once?",
     )
-    hint(
-        losses[-1] < 0.5 * losses[0],
-        "15 steps on four images should fit them, but the loss went from "
-        f"{losses[0]:.2f} to {losses[-1]:.2f}",
-    )
+    passed("LayerScale lives in the dense layer before it")
 
 
-class _Backward(TorchFunctionMode):
-    """Notes whether a gradient is computed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen = False
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        ways = torch.autograd.grad, torch.autograd.backward, torch.Tensor.backward
-        self.seen = self.seen or func in ways
-        return func(*args, **(kwargs or {}))
+# 2. Find the bug: QK-norm
 
 
-def check_proof(answer: Callable[[], None]) -> None:
-    """Runs a proof and looks at what it compares.
+def _weights(norm: Callable, scale: bool = True, axis: int = -1) -> Callable:
+    """Attention weights of all heads, with a norm before and after the split."""
+
+    def call(query, key, num_heads):
+        def heads(x):
+            return norm(x, num_heads)
+
+        q, k = heads(query), heads(key)
+        scores = q @ k.mT / (q.shape[-1] ** 0.5 if scale else 1)
+        return scores.softmax(dim=axis)
+
+    return call
+
+
+def _split(x: torch.Tensor, num_heads: int) -> torch.Tensor:
+    return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)
+
+
+def _normed(x: torch.Tensor) -> torch.Tensor:
+    return F.layer_norm(x, x.shape[-1:])
+
+
+def check_mended_qk_norm(answer: Callable) -> None:
+    """Checks the attention weights with a LayerNorm on each query and key.
+
+    Args:
+        answer: takes queries, keys (B, N, D) and the number of heads.
 
     Raises:
-        Hint: it compares too little, or nothing that could fail.
+        Hint: it is not right yet.
     """
-    is_a_function(answer, "prove")
-    compared, backward = [], _Backward()
-
-    def record(name, ours, theirs, tolerance=1e-6):
-        check_close(name, ours, theirs, tolerance)
-        compared.append((name, ours, theirs, tolerance))
-
-    # Wherever the learner's function finds the name, also below a decorator.
-    names = getattr(inspect.unwrap(answer), "__globals__", {})
-    with (
-        patch.dict(names, {"check_close": record}),
-        patch("helper_functions.check_close", record),
-        learners_code(),
-        backward,
-    ):
-        answer()
-    hint(
-        len(compared) >= 2,
-        f"`check_close` was called {len(compared)} times. Compare values and "
-        "gradients: many mistakes leave one of the two right.",
-    )
-    hint(
-        backward.seen,
-        "no gradient is computed. Compare one as well: `torch.autograd.grad` of both, "
-        "with respect to the same input or weight.",
-    )
-    for name, ours, theirs, tolerance in compared:
-        hint(
-            ours is not theirs and ours.data_ptr() != theirs.data_ptr(),
-            f"{name}: a tensor is compared with itself, which always passes",
-        )
-        hint(
-            bool(ours.any()),
-            f"{name}: both are zero. Fill parameters that are initialised to zero with "
-            "random values first, or a version that forgets them passes, too.",
-        )
-        hint(
-            ours.numel() > 1,
-            f"{name}: one number is compared. A sum or mean hides where values are.",
-        )
-        hint(
-            tolerance <= 1e-3,
-            f"{name}: with a tolerance of {tolerance} a wrong value may pass",
-        )
-    passed(f"{len(compared)} comparisons that could have failed")
+    is_a_function(answer, "mended_weights")
+    inputs = [
+        (*_random((1, 3, 8), (1, 3, 8)), 2),
+        (*(5 * x for x in _random((2, 4, 12), (2, 4, 12), seed=1)), 3),
+    ]
+    per_head = lambda x, k: _normed(_split(x, k))  # noqa: E731
+    mistakes = {
+        "each token is normed over all of D, so a head with large values takes the "
+        "others' share. Norm after the split into heads.": _weights(
+            lambda x, k: _split(_normed(x), k)
+        ),
+        "queries and keys are not normed at all.": _weights(_split),
+        "the scaling by 1/sqrt(D_h) is missing.": _weights(per_head, scale=False),
+        "softmax runs over the queries: a row must sum to one.": _weights(
+            per_head, axis=-2
+        ),
+    }
+    advice = "Split first, then norm the D_h values of each query and key."
+    compare(answer, _weights(per_head), inputs, mistakes, advice=advice)
+    passed("each head's queries and keys have a norm of their own")
 
 
-def check_measured_race(answer: Callable) -> None:
-    """Runs a measurement with two seeds, and looks at what it gives back.
+# 3. Measure: registers that nobody trained
+
+
+def _with(model: ViT, images: torch.Tensor, make: Callable) -> torch.Tensor:
+    with torch.no_grad():
+        z = model.encoder(make(model.embedding(images)))
+        return model.head(model.layer_norm(z[:, 0])).argmax(dim=1)
+
+
+def _between(registers: torch.Tensor) -> Callable:
+    def make(z):
+        rows = registers.expand(len(z), -1, -1)
+        return torch.cat([z[:, :1], rows, z[:, 1:]], dim=1)
+
+    return make
+
+
+def _kept(model, images, registers, make=_between) -> float:
+    with torch.no_grad():
+        before = model(images).argmax(dim=1)
+    now = _with(model, images, make(registers))
+    return (now == before).float().mean().item()
+
+
+def _small_vit(seed: int) -> ViT:
+    torch.manual_seed(seed)
+    sizes = {"img_size": 16, "patch_size": 4, "num_transformer_layers": 1}
+    sizes |= {"embedding_dim": 16, "mlp_size": 32, "num_heads": 2, "num_classes": 5}
+    vit = ViT(**sizes)
+    for p in vit.parameters():
+        p.data += 0.3 * torch.randn_like(p)
+    return vit.eval()
+
+
+def check_kept_predictions(answer: Callable) -> None:
+    """Checks the fraction of predictions that survive registers.
+
+    Args:
+        answer: takes a model in evaluation mode, images and registers (R, D).
 
     Raises:
-        Hint: something is missing, or cannot be.
+        Hint: it is not right yet.
     """
-    with learners_code():
-        found = answer((0, 1))
-    hint(
-        isinstance(found, dict)
-        and len(found) == 2
-        and all(isinstance(name, str) for name in found),
-        "give back a dict with two names: the variation, and the ViT beside it",
-    )
-    for name, values in found.items():
-        several = isinstance(values, list | tuple) and len(values) == 2
-        hint(several, f"{name}: for two seeds there must be two accuracies, in a list")
-        numbers = [isinstance(as_number(value), int | float) for value in values]
+    is_a_function(answer, "kept_predictions")
+    for seed, count in ((0, 3), (1, 8), (2, 20)):
+        model = _small_vit(seed)
+        images, registers = _random((40, 3, 16, 16), (count, 16), seed=seed)
+        registers = 3 * registers
+        state = {name: p.clone() for name, p in model.state_dict().items()}
+        found = as_number(answer(model, images, registers))
+        hint(found is not None, "your code gives back None. Is a `return` missing?")
+        hint(isinstance(found, float | int), "give back one number, a fraction")
         hint(
-            all(numbers),
-            f"{name}: {list(values)!r:.60} are not two numbers. If there is one for "
-            "each epoch, take the last.",
+            all(torch.equal(p, state[name]) for name, p in model.state_dict().items()),
+            "the model's weights have changed. Registers are tokens, not its weights.",
+        )
+        expected = _kept(model, images, registers)
+        if abs(found - expected) < 1e-6:
+            continue
+        hint(0 <= found <= 1, f"a fraction lies between 0 and 1, not at {found}")
+        hint(
+            abs(found - (1 - expected)) > 1e-6,
+            "that is the fraction of predictions that change. How many stay?",
         )
         hint(
-            all(0 <= value <= 1 for value in values),
-            f"{name}: {list(values)} are no accuracies between 0 and 1",
+            found != 1,
+            "no prediction changes. Do the registers go through the encoder?",
         )
-    one, two = (list(values) for values in found.values())
-    hint(
-        one != two,
-        "both models have exactly the same accuracies: is it the same model twice?",
-    )
-    hint(
-        one[0] != one[1] or two[0] != two[1],
-        "both seeds give the same: does the seed reach the initial weights and the "
-        "order of the images?",
-    )
-    passed("measured for both; compare the two seeds before you compare the means")
-    for name, values in found.items():
-        print(f"  {name:10}", " ".join(f"{value:.1%}" for value in values))
+        first = _kept(
+            model,
+            images,
+            registers,
+            lambda r: lambda z: torch.cat([r.expand(len(z), -1, -1), z], dim=1),
+        )
+        hint(
+            abs(found - first) > 1e-6,
+            "token 0 is a register now, and the head reads it. Keep the class token "
+            "first.",
+        )
+        hint(
+            False,
+            f"{count} registers leave {expected:.3f} of the predictions as they were; "
+            f"you found {found:.3f}. Compare with the predictions of the model itself, "
+            "and put the registers after the position embedding.",
+        )
+    passed("registers belong into the training, not after it")

@@ -1,330 +1,170 @@
-"""Answers to the capstone."""
+"""Answers to the exercises of lesson 15."""
+
+import copy
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-import helper_functions
 from answers import right, wrong
-from going_modular.vit import create_vit
-from helper_functions import check_close
 
-CHECK = "check_variation"
-SMALL = {"num_transformer_layers": 2, "mlp_dropout": 0.0, "embedding_dropout": 0.0}
+FOLD = "check_folded_layer_scale"
+NORM = "check_mended_qk_norm"
+KEPT = "check_kept_predictions"
 
 
-def small_vit(num_classes):
-    return create_vit("vit_mini_8", num_classes=num_classes, **SMALL)
+@wrong(FOLD, "the bias is not scaled")
+def bias_forgotten(dense, gamma):
+    new = copy.deepcopy(dense)
+    new.weight.data *= gamma[:, None]
+    return new
 
 
-class Around(nn.Module):
-    """A small ViT that the answers change."""
+@wrong(FOLD, "multiplies the inputs")
+def columns(dense, gamma):
+    new = copy.deepcopy(dense)
+    new.weight.data *= gamma
+    new.bias.data *= gamma
+    return new
 
-    def __init__(self, num_classes):
-        super().__init__()
-        self.vit = small_vit(num_classes)
 
-    def forward(self, images):
-        return self.vit(images)
+@wrong(FOLD, "has changed")
+def in_place(dense, gamma):
+    dense.weight.data *= gamma[:, None]
+    dense.bias.data *= gamma
+    return dense
 
 
-@wrong(CHECK, "is the head fixed")
-def fixed_head(num_classes):
-    return small_vit(3)
+@wrong(FOLD, "an nn.Linear, not Sequential")
+def as_two(dense, gamma):
+    return nn.Sequential(dense)
 
 
-@wrong(CHECK, "logits of shape (4, 3)")
-class GivesTokens(Around):
-    def forward(self, images):
-        return self.vit.encoder(self.vit.embedding(images))
+@wrong(FOLD, "where is gamma")
+def copied(dense, gamma):
+    return copy.deepcopy(dense)
 
 
-@wrong(CHECK, "other images of the batch")
-class AttentionOverTheBatch(Around):
-    def __init__(self, num_classes):
-        super().__init__(num_classes)
-        layer = nn.TransformerEncoderLayer(192, 3, 384, dropout=0.0)
-        self.vit.encoder.append(layer)
+@right(FOLD)
+def by_state(dense, gamma):
+    new = nn.Linear(dense.in_features, dense.out_features)
+    state = {"weight": torch.diag(gamma) @ dense.weight, "bias": gamma * dense.bias}
+    new.load_state_dict(state)
+    return new
 
 
-@wrong(CHECK, "other images of the batch")
-class Centred(Around):
-    def forward(self, images):
-        return self.vit(images - images.mean(dim=0))
+@right(FOLD)
+def by_copy(dense, gamma):
+    new = copy.deepcopy(dense)
+    with torch.no_grad():
+        new.weight.mul_(gamma[:, None])
+        new.bias.mul_(gamma)
+    return new
 
 
-@wrong(CHECK, "something random")
-class AlwaysDropout(Around):
-    def forward(self, images):
-        return self.vit(nn.functional.dropout(images, 0.1))
+def split(x, num_heads):
+    return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)
 
 
-@wrong(CHECK, "no gradient ever reaches registers")
-class UnusedRegisters(Around):
-    def __init__(self, num_classes):
-        super().__init__(num_classes)
-        self.registers = nn.Parameter(torch.zeros(1, 4, 192))
+def norm(x):
+    return F.layer_norm(x, x.shape[-1:])
 
 
-@wrong(CHECK, "changes the tensor")
-class ScalesInPlace(Around):
-    def forward(self, images):
-        return self.vit(images.mul_(0.5))
+def weights(q, k):
+    return (q @ k.mT / q.shape[-1] ** 0.5).softmax(dim=-1)
 
 
-@wrong(CHECK, "does not depend on the patches")
-class ReadsAFreshToken(Around):
-    def forward(self, images):
-        token = self.vit.embedding.class_token.weight.expand(len(images), -1, -1)
-        return self.vit.head(self.vit.layer_norm(token)[:, 0])
+@wrong(NORM, "over all of D")
+def before_the_split(query, key, num_heads):
+    return weights(split(norm(query), num_heads), split(norm(key), num_heads))
 
 
-@wrong(CHECK, "should fit them")
-class Detached(Around):
-    def forward(self, images):
-        return 1e-4 * self.vit(images)
+@wrong(NORM, "not normed at all")
+def without(query, key, num_heads):
+    return weights(split(query, num_heads), split(key, num_heads))
 
 
-a_model = small_vit(3)
-a_model.__name__ = "a_model"
-wrong(CHECK, "not a model")(a_model)
+@wrong(NORM, "1/sqrt(D_h)")
+def unscaled(query, key, num_heads):
+    q, k = (norm(split(x, num_heads)) for x in (query, key))
+    return (q @ k.mT).softmax(dim=-1)
 
 
-@wrong(CHECK, "no finite numbers")
-class DividesByZero(Around):
-    def forward(self, images):
-        return self.vit(images / 0)
+@wrong(NORM, "over the queries")
+def columns_sum_to_one(query, key, num_heads):
+    q, k = (norm(split(x, num_heads)) for x in (query, key))
+    return (q @ k.mT / q.shape[-1] ** 0.5).softmax(dim=-2)
 
 
-@wrong(CHECK, "gives probabilities")
-class WithSoftmax(Around):
-    def forward(self, images):
-        return self.vit(images).softmax(dim=-1)
+@right(NORM)
+def after_the_split(query, key, num_heads):
+    return weights(*(norm(split(x, num_heads)) for x in (query, key)))
 
 
-@wrong(CHECK, "shape (1, 3), not (3,)")
-class Squeezed(Around):
-    def forward(self, images):
-        return self.vit(images).squeeze()
+@right(NORM)
+def written_out(query, key, num_heads):
+    heads = []
+    for x in (query, key):
+        x = split(x, num_heads)
+        mean, variance = x.mean(-1, keepdim=True), x.var(-1, keepdim=True, correction=0)
+        heads.append((x - mean) / (variance + 1e-5).sqrt())
+    return weights(*heads)
 
 
-@wrong(CHECK, "not written yet")
-def blank(num_classes):
-    raise NotImplementedError("your lines go here")
+def predictions(model, z):
+    return model.head(model.layer_norm(model.encoder(z)[:, 0])).argmax(dim=1)
 
 
-@right(CHECK)
-class WithRegisters(Around):
-    def __init__(self, num_classes):
-        super().__init__(num_classes)
-        self.registers = nn.Parameter(torch.zeros(1, 4, 192))
+def rows(registers, z):
+    return registers.expand(len(z), -1, -1)
 
-    def forward(self, images):
-        tokens = self.vit.embedding(images)
-        registers = self.registers.expand(len(images), -1, -1)
-        tokens = torch.cat([tokens[:, :1], registers, tokens[:, 1:]], dim=1)
-        return self.vit.head(self.vit.layer_norm(self.vit.encoder(tokens))[:, 0])
 
+@wrong(KEPT, "fraction of predictions that change")
+@torch.no_grad()
+def changed(model, images, registers):
+    return 1 - between(model, images, registers)
 
-@right(CHECK)
-def mean_and_fixed_positions(num_classes):
-    return create_vit(
-        "vit_mini_8",
-        num_classes=num_classes,
-        pool="mean",
-        position="sinusoidal_2d",
-        **SMALL,
-    )
 
+@wrong(KEPT, "Do the registers go through the encoder")
+@torch.no_grad()
+def thrown_away(model, images, registers):
+    before = model(images).argmax(dim=1)
+    return (predictions(model, model.embedding(images)) == before).float().mean()
 
-@right(CHECK)
-class HybridStem(nn.Module):
-    def __init__(self, num_classes):
-        super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, 48, 3, 2, 1), nn.GroupNorm(1, 48), nn.GELU()
-        )
-        self.patches = nn.Conv2d(48, 64, 4, 4)
-        self.positions = nn.Parameter(0.02 * torch.randn(1, 64, 64))
-        layer = nn.TransformerEncoderLayer(
-            64, 4, 128, 0.0, "gelu", batch_first=True, norm_first=True
-        )
-        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
-        self.head = nn.Linear(64, num_classes)
 
-    def forward(self, images):
-        tokens = self.patches(self.stem(images)).flatten(2).mT
-        return self.head(self.encoder(tokens + self.positions).mean(dim=1))
+@wrong(KEPT, "the head reads it")
+@torch.no_grad()
+def at_the_front(model, images, registers):
+    z = model.embedding(images)
+    z = torch.cat([rows(registers, z), z], dim=1)
+    return (predictions(model, z) == model(images).argmax(dim=1)).float().mean()
 
 
-@right(CHECK)
-class EmbeddedRegisters(Around):
-    """With a head of zeros, and a table of numbers after it."""
+@wrong(KEPT, "between 0 and 1")
+@torch.no_grad()
+def in_percent(model, images, registers):
+    return 100 * between(model, images, registers) + 1
 
-    def __init__(self, num_classes):
-        super().__init__(num_classes)
-        nn.init.zeros_(self.vit.head.weight)
-        self.registers = nn.Embedding(4, 192)
 
-    def forward(self, images):
-        registers = self.registers.weight.expand(len(images), -1, -1)
-        tokens = torch.cat([self.vit.embedding(images), registers], dim=1)
-        return self.vit.head(self.vit.layer_norm(self.vit.encoder(tokens))[:, 0])
+@wrong(KEPT, "weights have changed")
+@torch.no_grad()
+def into_the_weights(model, images, registers):
+    model.embedding.class_token.weight += registers[0]
+    return 0.5
 
 
-PROOF = "check_proof"
-RACE = "check_measured_race"
+@right(KEPT)
+@torch.no_grad()
+def between(model, images, registers):
+    z = model.embedding(images)
+    z = torch.cat([z[:, :1], rows(registers, z), z[:, 1:]], dim=1)
+    return (predictions(model, z) == model(images).argmax(dim=1)).float().mean().item()
 
 
-def pair():
-    torch.manual_seed(0)
-    x = torch.randn(2, 3, requires_grad=True)
-    ours, theirs = 2 * x, x + x
-    gradients = [torch.autograd.grad(y.square().sum(), x)[0] for y in (ours, theirs)]
-    return ours, theirs, *gradients
-
-
-@wrong(PROOF, "called 1 times")
-def values_only():
-    ours, theirs, *_ = pair()
-    check_close("values", ours, theirs)
-
-
-@wrong(PROOF, "called 0 times")
-def shapes_only():
-    ours, theirs, *_ = pair()
-    assert ours.shape == theirs.shape
-
-
-@wrong(PROOF, "no gradient is computed")
-def values_twice():
-    x = torch.arange(6.0)
-    check_close("values", 2 * x, x + x)
-    check_close("gradient", 2 * x + 1, x + x + 1)
-
-
-@wrong(PROOF, "compared with itself")
-def with_itself():
-    ours, _, gradient, other = pair()
-    check_close("values", ours, ours)
-    check_close("gradient", gradient, other)
-
-
-@wrong(PROOF, "both are zero")
-def at_zero():
-    ours, theirs, gradient, other = pair()
-    check_close("values", 0 * ours, 0 * theirs)
-    check_close("gradient", gradient, other)
-
-
-@wrong(PROOF, "one number")
-def of_means():
-    ours, theirs, gradient, other = pair()
-    check_close("values", ours.mean(), theirs.mean())
-    check_close("gradient", gradient, other)
-
-
-@wrong(PROOF, "a wrong value may pass")
-def with_a_wide_tolerance():
-    ours, theirs, gradient, other = pair()
-    check_close("values", ours, theirs, tolerance=1)
-    check_close("gradient", gradient, other)
-
-
-@wrong(PROOF, "AssertionError")
-def that_fails():
-    ours, theirs, gradient, other = pair()
-    check_close("values", ours, theirs + 1)
-    check_close("gradient", gradient, other)
-
-
-@right(PROOF)
-def by_value_and_gradient():
-    ours, theirs, gradient, other = pair()
-    check_close("values", ours, theirs)
-    check_close("gradient", gradient, other)
-
-
-@right(PROOF)
-def in_a_loop():
-    found = pair()
-    for name, i in (("values", 0), ("gradient", 2), ("values again", 0)):
-        check_close(name, found[i], found[i + 1], 1e-5)
-
-
-@right(PROOF)
-def by_functions_of_torch():
-    x = torch.arange(6.0)
-    check_close("values", 2 * x, x + x)
-    ours = torch.func.grad(lambda x: (2 * x).square().sum())(x)
-    theirs = torch.func.grad(lambda x: (x + x).square().sum())(x)
-    check_close(name="gradient", ours=ours, theirs=theirs, tolerance=1e-5)
-
-
-@right(PROOF)
-@torch.enable_grad()
-def below_a_decorator():
-    by_value_and_gradient()
-    ours, theirs, *_ = pair()
-    check_close("values again", ours, theirs)
-
-
-@right(PROOF)
-def by_the_module():
-    ours, theirs, gradient, other = pair()
-    helper_functions.check_close("values", ours, theirs)
-    helper_functions.check_close("gradient", gradient, other)
-
-
-@wrong(RACE, "two names")
-def one_of_each_seed(seeds):
-    return {seed: [0.5 + seed / 10, 0.6] for seed in seeds}
-
-
-@wrong(RACE, "two names")
-def one_model(seeds):
-    return {"variation": [0.5, 0.6]}
-
-
-@wrong(RACE, "two accuracies")
-def one_seed(seeds):
-    return {"ViT": [0.5], "variation": [0.6]}
-
-
-@wrong(RACE, "no accuracies")
-def in_percent(seeds):
-    return {"ViT": [50.0, 51.0], "variation": [60.0, 61.0]}
-
-
-@wrong(RACE, "one for each epoch")
-def histories(seeds):
-    return {"ViT": [[0.4, 0.5], [0.5, 0.6]], "variation": [[0.3, 0.4], [0.5, 0.7]]}
-
-
-@wrong(RACE, "are not two numbers")
-def as_text(seeds):
-    return {"ViT": ["50%", "51%"], "variation": ["60%", "61%"]}
-
-
-@wrong(RACE, "same model twice")
-def same_twice(seeds):
-    return {"ViT": [0.5, 0.6], "variation": [0.5, 0.6]}
-
-
-@wrong(RACE, "does the seed reach")
-def one_seed_twice(seeds):
-    return {"ViT": [0.5, 0.5], "variation": [0.6, 0.6]}
-
-
-@wrong(RACE, "not written yet")
-def no_race(seeds):
-    raise NotImplementedError("your lines go here")
-
-
-@right(RACE)
-def as_lists(seeds):
-    return {"plain": [0.5 + s / 9 for s in seeds], "mine": [0.4 + s / 7 for s in seeds]}
-
-
-@right(RACE)
-def as_tuples(seeds):
-    return {"ViT": (1 / 3, 1 / 3), "registers": (1 / 3, 0.35)}
+@right(KEPT)
+@torch.no_grad()
+def at_the_end(model, images, registers):
+    """The encoder doesn't know an order: only token 0 must be the class token."""
+    z = model.embedding(images)
+    z = torch.cat([z, rows(registers, z)], dim=1)
+    return (predictions(model, z) == model(images).argmax(dim=1)).float().mean()
