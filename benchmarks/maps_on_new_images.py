@@ -244,6 +244,9 @@ def measure() -> dict:
     hits = int((predictions == labels).sum())
     accuracy = {"hits": hits, "images": len(images), "mean": 100 * hits / len(images)}
     accuracy["interval"] = wilson(hits, len(images))
+    # From here on products in bfloat16, where the processor has them: three times as
+    # fast on ours, and the same for every order.
+    torch.set_float32_matmul_precision("medium")
     curves, rows = {}, []
     for way in WAYS:
         found = {}  # per order: (5, n) or (1, n), a mean over its draws
