@@ -269,11 +269,16 @@ def plot_forest(rows: list[dict], title: str = "") -> None:
     for i, row in enumerate(rows):
         p_values = [row["p_holm"], *row.get("p_holm_against", {}).values()]
         decided = {p < 0.05 for p in p_values}
-        dot = {"color": "#0072B2", "markerfacecoloralt": "white"}
-        dot["fillstyle"] = "left" if len(decided) == 2 else "full"
-        dot["markerfacecolor"] = "#0072B2" if True in decided else "white"
         axis.plot(row["interval"], [i, i], color="#0072B2")
-        axis.plot(row["difference"], i, "o", **dot)
+        axis.plot(
+            row["difference"],
+            i,
+            "o",
+            color="#0072B2",
+            markerfacecolor="#0072B2" if True in decided else "white",
+            markerfacecoloralt="white",
+            fillstyle="left" if len(decided) == 2 else "full",
+        )
         beside = {"transform": axis.get_yaxis_transform(), "va": "center"}
         axis.text(1.02, i, f"p = {row['p_holm']:.2g}", fontsize=9, **beside)
     axis.set_yticks(range(len(rows)), [row["name"] for row in rows])

@@ -91,9 +91,9 @@ def write_thumbnail(image: Image.Image, crop: list[float], file: Path) -> None:
     Args:
         crop: left, top, right and bottom, in 0 … 1 of the image.
     """
-    image = image.crop(
-        [round(c * n) for c, n in zip(crop, image.size * 2, strict=True)]
-    )
+    left, top, right, bottom = crop
+    width, height = image.size
+    image = image.crop((left * width, top * height, right * width, bottom * height))
     file.parent.mkdir(parents=True, exist_ok=True)
     ImageOps.pad(image, SIZE, color="white").save(file, quality=75, optimize=True)
 
