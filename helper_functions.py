@@ -256,8 +256,8 @@ def plot_dots(rows: list[dict], baseline: float) -> None:
 def plot_forest(rows: list[dict], title: str = "") -> None:
     """Draws one line per row: a difference with its interval, and its p-value.
 
-    The dot is full where `p_holm` is below 0.05, and so are the values of
-    `p_holm_against`, if any; half full where some are; else hollow.
+    The dot is full where `p_holm` and the values of `p_holm_against` are below 0.05;
+    half full where some are; else hollow.
 
     Args:
         rows: each with `name`, `difference`, `interval` (low, high), `p_holm`, and
@@ -270,15 +270,10 @@ def plot_forest(rows: list[dict], title: str = "") -> None:
         p_values = [row["p_holm"], *row.get("p_holm_against", {}).values()]
         decided = {p < 0.05 for p in p_values}
         axis.plot(row["interval"], [i, i], color="#0072B2")
-        axis.plot(
-            row["difference"],
-            i,
-            "o",
-            color="#0072B2",
-            markerfacecolor="#0072B2" if True in decided else "white",
-            markerfacecoloralt="white",
-            fillstyle="left" if len(decided) == 2 else "full",
-        )
+        (dot,) = axis.plot(row["difference"], i, "o", color="#0072B2")
+        dot.set_fillstyle("left" if len(decided) == 2 else "full")
+        fill = "#0072B2" if True in decided else "white"
+        dot.set(markerfacecolor=fill, markerfacecoloralt="white")
         beside = {"transform": axis.get_yaxis_transform(), "va": "center"}
         axis.text(1.02, i, f"p = {row['p_holm']:.2g}", fontsize=9, **beside)
     axis.set_yticks(range(len(rows)), [row["name"] for row in rows])
