@@ -270,10 +270,9 @@ def plot_forest(rows: list[dict], title: str = "") -> None:
         p_values = [row["p_holm"], *row.get("p_holm_against", {}).values()]
         decided = {p < 0.05 for p in p_values}
         axis.plot(row["interval"], [i, i], color="#0072B2")
-        (dot,) = axis.plot(row["difference"], i, "o", color="#0072B2")
+        (dot,) = axis.plot(row["difference"], i, "o", color="#0072B2", mfcalt="white")
         dot.set_fillstyle("left" if len(decided) == 2 else "full")
-        fill = "#0072B2" if True in decided else "white"
-        dot.set(markerfacecolor=fill, markerfacecoloralt="white")
+        dot.set_markerfacecolor("#0072B2" if True in decided else "white")
         beside = {"transform": axis.get_yaxis_transform(), "va": "center"}
         axis.text(1.02, i, f"p = {row['p_holm']:.2g}", fontsize=9, **beside)
     axis.set_yticks(range(len(rows)), [row["name"] for row in rows])
