@@ -55,7 +55,7 @@ class RotaryEmbedding(nn.Module):
                 'rope must be "eva02" or "dinov3" and head_dim divisible by 4, '
                 f"got {kind!r} and {head_dim}"
             )
-        self.half, self.num_prefix_tokens = kind == "dinov3", num_prefix_tokens
+        self.rotate_half, self.num_prefix_tokens = kind == "dinov3", num_prefix_tokens
         steps = torch.arange(head_dim // 4) / (head_dim // 4)  # 0 … 1, (D_h / 4,)
         if kind == "eva02":
             sides = [torch.arange(n) / n * 16 for n in grid]
@@ -71,5 +71,5 @@ class RotaryEmbedding(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         n = self.num_prefix_tokens
-        patches = rotate(x[:, :, n:], self.cos, self.sin, self.half)
+        patches = rotate(x[:, :, n:], self.cos, self.sin, self.rotate_half)
         return torch.cat([x[:, :, :n], patches], dim=2)

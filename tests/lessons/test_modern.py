@@ -145,6 +145,12 @@ def test_rotary_positions_equal_timm(kind, grid):
     torch.testing.assert_close(out[:, :, 2:], expected, atol=1e-6, rtol=0)
 
 
+def test_a_model_with_rotary_positions_goes_to_half_precision():
+    rope = RotaryEmbedding((2, 2), 16, "dinov3", num_prefix_tokens=0).half()
+    x = tokens(1, 2, 4, 16, dtype=torch.float16)
+    assert rope(x).dtype == torch.float16
+
+
 def test_rotary_arguments_are_checked():
     for kind, size in (("dinov2", 16), ("dinov3", 6)):
         with pytest.raises(ValueError, match=f"got {kind!r} and {size}"):

@@ -19,7 +19,7 @@ def _random(*shapes: tuple[int, ...], seed: int = 0) -> list[torch.Tensor]:
 
 
 def _dense(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
-    dense = nn.Linear(*weight.T.shape)
+    dense = nn.Linear(weight.shape[1], weight.shape[0])
     dense.load_state_dict({"weight": weight, "bias": bias})
     return dense
 
@@ -157,9 +157,15 @@ def _kept(model, images, registers, make=_between) -> float:
 
 def _small_vit(seed: int) -> ViT:
     torch.manual_seed(seed)
-    sizes = {"img_size": 16, "patch_size": 4, "num_transformer_layers": 1}
-    sizes |= {"embedding_dim": 16, "mlp_size": 32, "num_heads": 2, "num_classes": 5}
-    vit = ViT(**sizes)
+    vit = ViT(
+        img_size=16,
+        patch_size=4,
+        num_transformer_layers=1,
+        embedding_dim=16,
+        mlp_size=32,
+        num_heads=2,
+        num_classes=5,
+    )
     for p in vit.parameters():
         p.data += 0.3 * torch.randn_like(p)
     return vit.eval()
