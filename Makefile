@@ -12,7 +12,7 @@ LESSONS = $(LONG) $(filter-out $(LONG),$(wildcard notebooks/*.ipynb))
 NBVAL  := $(PYTEST) --no-loadscope-reorder --nbval --nbval-current-env --nbval-cell-timeout=120 \
 	--nbval-sanitize-with=tests/nbval_sanitize.cfg
 
-.PHONY: help course lab install test test-slow types hooks export exercises grade ledger figures \
+.PHONY: help course lab install test test-slow types hooks export exercises new-exercise grade ledger figures \
 	bench badges site playground browser-test clean
 
 help:  ## what can be asked for
@@ -68,6 +68,10 @@ export: $(VENV)/.author  ## write going_modular/ from the lessons
 
 exercises: $(VENV)/.author  ## make notebooks/exercises/ from notebooks/solutions/
 	@$(BIN)/python tools/make_exercises.py
+
+new-exercise: $(VENV)/.author  ## add a task to write: make new-exercise LESSON=05 NAME=patch_mean
+	@test -n "$(LESSON)" -a -n "$(NAME)" || { echo "say which: make new-exercise LESSON=05 NAME=patch_mean"; exit 2; }
+	@$(BIN)/python tools/new_exercise.py "$(LESSON)" "$(NAME)"
 
 OUT ?= grades.csv
 grade: $(VENV)/.author  ## points of all submissions: make grade SUBMISSIONS=DIR OUT=grades.csv

@@ -28,6 +28,7 @@ TEXTS = (
     "docs/reading.md",
     "notebooks/GLOSSARY.md",
     "notebooks/solutions/README.md",
+    "notebooks/solutions/WRITE_A_TASK.md",
     "benchmarks/RESULTS.md",
     "models/README.md",
 )
@@ -177,6 +178,7 @@ def first_page(images: Path) -> str:
             "notebooks/exercises/index",
             "notebooks/solutions/index",
             "notebooks/solutions/README",
+            "notebooks/solutions/WRITE_A_TASK",
         ],
         "Look things up": [
             "notebooks/GLOSSARY",

@@ -17,11 +17,20 @@ from nbclient.exceptions import CellExecutionError
 
 from vit_course import checks
 from vit_course.checks import Hint
+from vit_course.checks.task import Task
 
 ROOT = Path(__file__).resolve().parents[2]
 LESSON = ROOT / "notebooks" / "00_replicating_a_paper.ipynb"
 PATHS = sorted(SOLUTIONS.glob("*.ipynb"))
 CHECKS = [name for name in checks.__all__ if name.startswith("check_")]
+TASKS = [getattr(checks, name) for name in CHECKS]
+MISTAKES = [
+    pytest.param(case, wrong, text, id=f"{task.name}-{text[:40]}")
+    for task in TASKS
+    if isinstance(task, Task)
+    for case in task.cases
+    for wrong, text in case.mistakes.items()
+]
 for _path in sorted((ROOT / "tests" / "exercises" / "answers").glob("lesson_*.py")):
     importlib.import_module(f"answers.{_path.stem}")
 
@@ -82,7 +91,7 @@ def test_every_task_can_be_graded(solution):
     names = [about(cell)["grade_id"] for cell in cells if about(cell)]
     assert len(set(names)) == len(names)
     tasks = [cell for cell in cells if about(cell).get("grade")]
-    assert 2 <= len([c for c in tasks if c.cell_type == "code"]) <= 4
+    assert 2 <= len([c for c in tasks if c.cell_type == "code"]) <= 6
     assert any(c.cell_type == "markdown" for c in tasks), "no open question"
     code = [cell for cell in cells if cell.cell_type == "code"]
     # The set-up cell names the repository, which may move: it has no checksum.
@@ -131,7 +140,8 @@ def test_all_checks_are_named_once():
         found += [
             name
             for name, value in vars(module).items()
-            if name.startswith("check_") and value.__module__ == module.__name__
+            if name.startswith("check_")
+            and (isinstance(value, Task) or value.__module__ == module.__name__)
         ]
     assert sorted(found) == sorted(CHECKS)
 
@@ -156,17 +166,26 @@ def test_answer(answer, one_thread):
         check(answer.value)
 
 
+@pytest.mark.parametrize("case, wrong, text", MISTAKES)
+def test_each_mistake_gets_its_own_hint(case, wrong, text, one_thread):
+    with pytest.raises(Hint) as caught:
+        case.judge(wrong)
+    assert str(caught.value) == text
+
+
 def test_each_check_has_met_enough_answers():
-    wrong = Counter(answer.check for answer in ANSWERS if answer.hint)
     right = Counter(answer.check for answer in ANSWERS if not answer.hint)
     hints = {
         name: {a.hint for a in ANSWERS if a.check == name} - {""} for name in CHECKS
     }
-    assert set(wrong) | set(right) == set(CHECKS)
-    assert wrong.total() > 1000  # as the README says
-    for name in CHECKS:
-        assert wrong[name] >= 4 and right[name] >= 2, name
+    assert {answer.check for answer in ANSWERS} == set(CHECKS)
+    for name, task in zip(CHECKS, TASKS, strict=True):
+        for case in task.cases if isinstance(task, Task) else ():
+            hints[name] |= set(case.mistakes.values())
+        assert right[name] >= 2, name
         assert len(hints[name]) >= 4, f"{name}: each wrong answer has its own hint"
+    wrong = len(MISTAKES) + sum(bool(answer.hint) for answer in ANSWERS)
+    assert wrong > 1000  # as the README says
 
 
 def test_a_hint_is_all_that_a_notebook_shows():

@@ -32,6 +32,14 @@ CHANGED = (
     "your code changes the tensor that it was given (an operation in place, such as "
     "`+=`, or one that ends in `_`). The caller still needs that tensor."
 )
+CHANGED_LIST = (
+    "your code changes the list or the dict that it was given: entries are taken out "
+    "(`pop`), added, replaced, moved or sorted. The caller still needs it as it was."
+)
+FOOLED = (
+    "this check takes a wrong answer for a right one: a function of Python or PyTorch "
+    "was replaced. Restart the kernel, and run your cell again."
+)
 IN_PLACE = (
     "an operation in place (such as `+=`) overwrites a tensor that the backward pass "
     "still needs. Make a new one: `z = z + …`."
@@ -190,6 +198,9 @@ def in_place(error: Exception) -> str:
     """Gives the hint for autograd's complaints about an operation in place, or ""."""
     text = str(error)
     return CHANGED if "in-place" in text else IN_PLACE if "inplace" in text else ""
+
+
+# From here on: what lessons use whose tasks are not written as data yet (`task.py`).
 
 
 def as_number(value):

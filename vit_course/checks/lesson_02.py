@@ -1,18 +1,11 @@
-"""Checks of the exercises of lesson 02: patches."""
+"""Tasks of the exercises of lesson 02: patches."""
 
 import operator
 
 import torch
 
-from vit_course.checks.hints import (
-    NO_RETURN,
-    Hint,
-    compare,
-    equal,
-    hint,
-    is_a_function,
-    passed,
-)
+from vit_course.checks.hints import hint
+from vit_course.checks.task import Case, Task, equal
 
 
 def _steps(side: int, patch_size: int, step: int) -> int:
@@ -25,87 +18,92 @@ def _count(height: int, width: int, patch_size: int, step: int) -> int:
     )
 
 
-COUNTS = {
-    "a patch that ends at the last pixel fits, too, and is left out. (`range` stops "
-    "before its end.)": (
-        lambda h, w, p, s: len(range(0, h - p, s)) * len(range(0, w - p, s))
-    ),
-    "these are the steps from one patch to the next. Along a side there is one patch "
-    "more than steps: the first stands at pixel 0.": (
-        lambda h, w, p, s: _steps(h, p, s) * _steps(w, p, s)
-    ),
-    "one patch more than steps, yes, but along *each* side: add before you multiply.": (
-        lambda h, w, p, s: _steps(h, p, s) * _steps(w, p, s) + 1
-    ),
-    "the whole side is divided by the step, so the last patches stick out of the "
-    "image. A patch can start only where P pixels are left.": (
-        lambda h, w, p, s: (h // s) * (w // s)
-    ),
-    "`step` plays no part: this is the lesson's N, where no patches overlap.": (
-        lambda h, w, p, s: (h // p) * (w // p)
-    ),
-    "the counts of both sides are added. Patches stand in a grid: each row has as many "
-    "as there are columns.": (lambda h, w, p, s: _steps(h, p, s) + _steps(w, p, s) + 2),
-    "patch size and step are swapped.": lambda h, w, p, s: _count(h, w, s, p),
+TOO_MANY = (
     "along each side there is one patch too many: one that does not fit wholly, if you "
-    "round up. Round down.": (
-        lambda h, w, p, s: (-(-(h - p) // s) + 1) * (-(-(w - p) // s) + 1)
+    "round up. Round down."
+)
+COUNTS = {
+    lambda h, w, p, s: len(range(0, h - p, s)) * len(range(0, w - p, s)): (
+        "a patch that ends at the last pixel fits, too, and is left out. (`range` "
+        "stops before its end.)"
     ),
-    "round down along each side, before you multiply.": (
-        lambda h, w, p, s: int(((h - p) / s + 1) * ((w - p) / s + 1))
+    lambda h, w, p, s: _steps(h, p, s) * _steps(w, p, s): (
+        "these are the steps from one patch to the next. Along a side there is one "
+        "patch more than steps: the first stands at pixel 0."
     ),
-    "the height stands for both sides. Not every image is a square.": (
-        lambda h, w, p, s: _count(h, h, p, s)
+    lambda h, w, p, s: _steps(h, p, s) * _steps(w, p, s) + 1: (
+        "one patch more than steps, yes, but along *each* side: add before you "
+        "multiply."
     ),
-    "the width stands for both sides. Not every image is a square.": (
-        lambda h, w, p, s: _count(w, w, p, s)
+    lambda h, w, p, s: (h // s) * (w // s): (
+        "the whole side is divided by the step, so the last patches stick out of the "
+        "image. A patch can start only where P pixels are left."
     ),
-    "these are the patches down one column. How many columns are there?": (
-        lambda h, w, p, s: _steps(h, p, s) + 1
+    lambda h, w, p, s: (h // p) * (w // p): (
+        "`step` plays no part: this is the lesson's N, where no patches overlap."
     ),
-    "these are the patches across one row. How many rows are there?": (
-        lambda h, w, p, s: _steps(w, p, s) + 1
+    lambda h, w, p, s: _steps(h, p, s) + _steps(w, p, s) + 2: (
+        "the counts of both sides are added. Patches stand in a grid: each row has as "
+        "many as there are columns."
     ),
-    "`//` binds stronger than `-`: only the patch size was divided by the step. Put "
-    "`side - patch_size` in brackets.": (
-        lambda h, w, p, s: (h - p // s + 1) * (w - p // s + 1)
+    lambda h, w, p, s: _count(h, w, s, p): "patch size and step are swapped.",
+    lambda h, w, p, s: (-(-(h - p) // s) + 1) * (-(-(w - p) // s) + 1): TOO_MANY,
+    lambda h, w, p, s: (_steps(h, p, s) + 2) * (_steps(w, p, s) + 2): TOO_MANY,
+    lambda h, w, p, s: int(((h - p) / s + 1) * ((w - p) / s + 1)): (
+        "round down along each side, before you multiply."
+    ),
+    lambda h, w, p, s: _count(h, h, p, s): (
+        "the height stands for both sides. Not every image is a square."
+    ),
+    lambda h, w, p, s: _count(w, w, p, s): (
+        "the width stands for both sides. Not every image is a square."
+    ),
+    lambda h, w, p, s: _steps(h, p, s) + 1: (
+        "these are the patches down one column. How many columns are there?"
+    ),
+    lambda h, w, p, s: _steps(w, p, s) + 1: (
+        "these are the patches across one row. How many rows are there?"
+    ),
+    lambda h, w, p, s: (h - p // s + 1) * (w - p // s + 1): (
+        "`//` binds stronger than `-`: only the patch size was divided by the step. "
+        "Put `side - patch_size` in brackets."
     ),
 }
 
 
-def check_num_patches(answer) -> None:
-    """Checks the number of patches that overlap, for square and other images.
+def _whole_number(answer, *sizes):
+    found = answer(*sizes)
+    hint(
+        not isinstance(found, float),
+        f"for {sizes} it gives {found}, and a number of patches is an int. `/` keeps "
+        "the fraction; `//` leaves out what does not fill a patch.",
+    )
+    try:
+        return operator.index(found)
+    except TypeError:
+        return found  # the case says what is wrong with it
 
-    Raises:
-        Hint: it is not right yet.
-    """
-    is_a_function(answer, "num_patches")
 
-    def call(*sizes):
-        found = answer(*sizes)
-        hint(
-            not isinstance(found, float),
-            f"for {sizes} it gives {found}, and a number of patches is an int. `/` "
-            "keeps the fraction; `//` leaves out what does not fill a patch.",
-        )
-        try:
-            return operator.index(found)
-        except TypeError:
-            return found  # `compare` says what is wrong with it
-
-    sizes = [
-        (31, 53, 8, 6),
-        (224, 224, 16, 8),
-        (224, 224, 16, 16),
-        (4, 6, 2, 1),
-        (16, 65, 16, 16),
-        (40, 57, 4, 10),  # a step longer than a patch leaves gaps
-        (7, 7, 7, 3),
-        (33, 20, 5, 3),
-    ]
-    advice = "Count by hand along one side of 7 pixels with P = 3 and a step of 2."
-    compare(call, _count, sizes, COUNTS, advice=advice)
-    passed("patches that overlap, counted along both sides")
+check_num_patches = Task(
+    "num_patches",
+    "patches that overlap, counted along both sides",
+    Case(
+        inputs=[
+            (31, 53, 8, 6),
+            (224, 224, 16, 8),
+            (224, 224, 16, 16),
+            (4, 6, 2, 1),
+            (16, 65, 16, 16),
+            (40, 57, 4, 10),  # a step longer than a patch leaves gaps
+            (7, 7, 7, 3),
+            (33, 20, 5, 3),
+        ],
+        call=_whole_number,
+        right=_count,
+        mistakes=COUNTS,
+        advice="Count by hand along one side of 7 pixels with P = 3 and a step of 2.",
+    ),
+)
 
 
 def _windows(images: torch.Tensor, patch_size: int, step: int) -> torch.Tensor:
@@ -134,42 +132,55 @@ def _viewed(images, patch_size, step):
 
 
 OVERLAPS = {
-    "the axes were not put in order before they were flattened. After both unfolds "
-    "they are (B, C, rows, columns, P, P): the two axes of the grid must come together "
-    "after the batch, and C must join the pixels.": _without_permute,
-    "your patches run down the columns first. Reading order goes across a row of "
-    "patches, then to the next row.": lambda x, p, s: _cut(x, p, s, 0, 3, 2, 1, 4, 5),
-    "each patch is mirrored: its rows of pixels are where its columns should be. Which "
-    "of the two last axes came from the height?": (
-        lambda x, p, s: _cut(x, p, s, 0, 2, 3, 1, 5, 4)
+    _without_permute: (
+        "the axes were not put in order before they were flattened. After both unfolds "
+        "they are (B, C, rows, columns, P, P): the two axes of the grid must come "
+        "together after the batch, and C must join the pixels."
     ),
-    "in your patches the channel varies fastest (row, column, channel). `patchify` "
-    "keeps channel, row, column.": (lambda x, p, s: _cut(x, p, s, 0, 2, 3, 4, 5, 1)),
-    "these are (B, C·P², N): each patch is a column. The Transformer reads one patch "
-    "per row: (B, N, C·P²).": lambda x, p, s: _cut(x, p, s).transpose(1, 2),
-    "the patches do not overlap: `step` plays no part in your code.": (
-        lambda x, p, s: _cut(x, p, p)
+    lambda x, p, s: _cut(x, p, s, 0, 3, 2, 1, 4, 5): (
+        "your patches run down the columns first. Reading order goes across a row of "
+        "patches, then to the next row."
     ),
-    "patch size and step are swapped. `unfold(axis, size, step)` takes the size "
-    "first.": (lambda x, p, s: _cut(x, s, p)),
-    "the step is used across only, not down.": (
-        lambda x, p, s: _flat(x.unfold(2, p, p).unfold(3, p, s))
+    lambda x, p, s: _cut(x, p, s, 0, 2, 3, 1, 5, 4): (
+        "each patch is mirrored: its rows of pixels are where its columns should be. "
+        "Which of the two last axes came from the height?"
     ),
-    "the step is used down only, not across.": (
-        lambda x, p, s: _flat(x.unfold(2, p, s).unfold(3, p, p))
+    lambda x, p, s: _cut(x, p, s, 0, 2, 3, 4, 5, 1): (
+        "in your patches the channel varies fastest (row, column, channel). `patchify` "
+        "keeps channel, row, column."
     ),
-    "all images stand in one long list: the batch needs an axis of its own.": (
-        lambda x, p, s: _cut(x, p, s).flatten(0, 1)
+    lambda x, p, s: _cut(x, p, s).transpose(1, 2): (
+        "these are (B, C·P², N): each patch is a column. The Transformer reads one "
+        "patch per row: (B, N, C·P²)."
     ),
-    "the values of a patch are not flat yet: channel, row and column must become one "
-    "axis of C·P² values.": (
-        lambda x, p, s: _windows(x, p, s).permute(0, 2, 3, 1, 4, 5).flatten(1, 2)
+    lambda x, p, s: _cut(x, p, p): (
+        "the patches do not overlap: `step` plays no part in your code."
     ),
-    "the patches are still on their grid, and not flat: (B, N, C·P²) has three axes.": (
-        lambda x, p, s: _windows(x, p, s).permute(0, 2, 3, 1, 4, 5)
+    lambda x, p, s: _cut(x, s, p): (
+        "patch size and step are swapped. `unfold(axis, size, step)` takes the size "
+        "first."
     ),
-    "`view` cannot do this: the values of one patch are not contiguous in memory, so "
-    "they must be copied. `reshape` and `flatten` do that.": _viewed,
+    lambda x, p, s: _flat(x.unfold(2, p, p).unfold(3, p, s)): (
+        "the step is used across only, not down."
+    ),
+    lambda x, p, s: _flat(x.unfold(2, p, s).unfold(3, p, p)): (
+        "the step is used down only, not across."
+    ),
+    lambda x, p, s: _cut(x, p, s).flatten(0, 1): (
+        "all images stand in one long list: the batch needs an axis of its own."
+    ),
+    lambda x, p, s: _windows(x, p, s).permute(0, 2, 3, 1, 4, 5).flatten(1, 2): (
+        "the values of a patch are not flat yet: channel, row and column must become "
+        "one axis of C·P² values."
+    ),
+    lambda x, p, s: _windows(x, p, s).permute(0, 2, 3, 1, 4, 5): (
+        "the patches are still on their grid, and not flat: (B, N, C·P²) has three "
+        "axes."
+    ),
+    _viewed: (
+        "`view` cannot do this: the values of one patch are not contiguous in memory, "
+        "so they must be copied. `reshape` and `flatten` do that."
+    ),
 }
 
 
@@ -179,17 +190,8 @@ INTEGERS = (
 )
 
 
-def _any_dtype(answer):
-    """The answer, with a hint where it uses a function that takes no integers."""
-
-    def call(*given):
-        try:
-            return answer(*given)
-        except NotImplementedError as error:  # torch's, or that of an empty task
-            hint("im2col" not in str(error), INTEGERS)
-            raise
-
-    return call
+def _no_integers(error: Exception) -> str:
+    return INTEGERS if "im2col" in str(error) else ""
 
 
 def _random_images(sizes: list[tuple]) -> list[torch.Tensor]:
@@ -197,35 +199,29 @@ def _random_images(sizes: list[tuple]) -> list[torch.Tensor]:
     return [torch.rand(size, generator=generator) for size in sizes]
 
 
-def check_overlapping_patches(answer) -> None:
-    """Checks patches that overlap, in the order of the lesson's `patchify`.
+def _same_dtype(answer, images, patch_size, step):
+    patches = answer(images, patch_size, step)
+    if isinstance(patches, torch.Tensor):
+        hint(
+            patches.dtype == images.dtype,
+            f"the images are {images.dtype}, the patches {patches.dtype}. Cutting "
+            "does not change a value: leave the dtype as it is.",
+        )
+        right = _cut(images, patch_size, step)
+        hint(
+            torch.equal(patches, right)
+            or not images.is_floating_point()
+            or not equal(patches, right, 1e-2),
+            f"the patches are {images.dtype} again, and their last digits are lost: "
+            "which dtype do they have on the way?",
+        )
+    return patches
 
-    Raises:
-        Hint: it is not right yet.
-    """
-    is_a_function(answer, "overlapping_patches")
 
-    def call(images, patch_size, step):
-        patches = _any_dtype(answer)(images, patch_size, step)
-        if isinstance(patches, torch.Tensor):
-            hint(
-                patches.dtype == images.dtype,
-                f"the images are {images.dtype}, the patches {patches.dtype}. Cutting "
-                "does not change a value: leave the dtype as it is.",
-            )
-            right = _cut(images, patch_size, step)
-            hint(
-                torch.equal(patches, right)
-                or not images.is_floating_point()
-                or not equal(patches, right, 1e-2),
-                f"the patches are {images.dtype} again, and their last digits are "
-                "lost: which dtype do they have on the way?",
-            )
-        return patches
-
+def _images_to_overlap() -> list[tuple]:
     small, gaps, apart = _random_images([(1, 2, 9, 7), (3, 1, 7, 12), (2, 3, 8, 12)])
     numbered = torch.arange(144).view(2, 3, 4, 6)
-    inputs = [
+    return [
         (numbered, 2, 1),
         (small, 3, 2),
         (gaps, 2, 5),  # a step longer than a patch leaves gaps
@@ -233,9 +229,22 @@ def check_overlapping_patches(answer) -> None:
         (numbered.to(torch.uint8).view(1, 2, 8, 9), 4, 2),
         (small.double() / 3, 5, 1),  # more digits than another dtype keeps
     ]
-    advice = "Write down the shape after each step: which axes are flattened together?"
-    compare(call, _cut, inputs, OVERLAPS, advice=advice)
-    passed("overlapping patches, each in the order of `patchify`")
+
+
+check_overlapping_patches = Task(
+    "overlapping_patches",
+    "overlapping patches, each in the order of `patchify`",
+    Case(
+        inputs=_images_to_overlap(),
+        call=_same_dtype,
+        right=_cut,
+        mistakes=OVERLAPS,
+        explain=_no_integers,
+        advice=(
+            "Write down the shape after each step: which axes are flattened together?"
+        ),
+    ),
+)
 
 
 def _memory_cut(images: torch.Tensor, patch_size: int) -> torch.Tensor:
@@ -258,46 +267,53 @@ MEMORY = (
     "patches, pixel rows, columns of patches and pixel columns an axis each, in the "
     "order in which they lie in memory, and only then change the order of the axes."
 )
-TRY = (
-    "Try the images of row numbers and column numbers: which rows and columns does "
-    "your first patch hold?"
-)
 GRIDS = {
-    MEMORY: _memory_cut,
-    "each patch is mirrored: rows and columns of its pixels are swapped.": (
-        lambda x, p: _windows(x, p, p).transpose(4, 5)
+    _memory_cut: MEMORY,
+    lambda x, p: _windows(x, p, p).transpose(4, 5): (
+        "each patch is mirrored: rows and columns of its pixels are swapped."
     ),
-    "the grid is mirrored: `grid[b, c, i, j]` is the patch in row i and column j.": (
-        lambda x, p: _windows(x, p, p).transpose(2, 3)
+    lambda x, p: _windows(x, p, p).transpose(2, 3): (
+        "the grid is mirrored: `grid[b, c, i, j]` is the patch in row i and column j."
     ),
-    "each side is split as (P, rows), so a patch takes every n-th pixel of the whole "
-    "image. Neighbouring pixels must stay together: (rows, P).": _every_nth_pixel,
-    "the channel axis comes after the grid. Asked for is (B, C, rows, columns, P, "
-    "P).": (lambda x, p: _windows(x, p, p).permute(0, 2, 3, 1, 4, 5)),
-    "the values are the right ones, but flat. Asked for is the grid, with six axes: "
-    "(B, C, rows, columns, P, P).": _flat_grid,
-    "the four axes of the image are split, and still in the order of memory: (rows, P, "
-    "columns, P). One swap is missing.": (
-        lambda x, p: _windows(x, p, p).transpose(3, 4)
+    _every_nth_pixel: (
+        "each side is split as (P, rows), so a patch takes every n-th pixel of the "
+        "whole image. Neighbouring pixels must stay together: (rows, P)."
+    ),
+    lambda x, p: _windows(x, p, p).permute(0, 2, 3, 1, 4, 5): (
+        "the channel axis comes after the grid. Asked for is (B, C, rows, columns, P, "
+        "P)."
+    ),
+    _flat_grid: (
+        "the values are the right ones, but flat. Asked for is the grid, with six "
+        "axes: (B, C, rows, columns, P, P)."
+    ),
+    lambda x, p: _windows(x, p, p).transpose(3, 4): (
+        "the four axes of the image are split, and still in the order of memory: "
+        "(rows, P, columns, P). One swap is missing."
     ),
 }
 
 
-def check_mended_grid(answer) -> None:
-    """Checks the mended grid of patches: squares of the image, not strips of memory.
-
-    Raises:
-        Hint: it is not right yet.
-    """
-    is_a_function(answer, "mended_grid")
-    a, b, c, d = _random_images(
-        [(2, 3, 8, 12), (1, 2, 6, 15), (3, 1, 10, 4), (2, 3, 9, 9)]
-    )
+def _images_for_a_grid() -> list[tuple]:
+    sizes = [(2, 3, 8, 12), (1, 2, 6, 15), (3, 1, 10, 4), (2, 3, 9, 9)]
     rows = torch.arange(8).view(1, 1, 8, 1).expand(1, 1, 8, 12)  # the one shown
-    inputs = [(a, 4), (b, 3), (c, 2), (d, 3), (rows, 4)]
-    cut = _any_dtype(answer)
-    compare(cut, lambda x, p: _windows(x, p, p), inputs, GRIDS, advice=TRY)
-    passed("mended: each patch is a square of the image")
+    return [*zip(_random_images(sizes), (4, 3, 2, 3), strict=True), (rows, 4)]
+
+
+check_mended_grid = Task(
+    "mended_grid",
+    "mended: each patch is a square of the image",
+    Case(
+        inputs=_images_for_a_grid(),
+        right=lambda x, p: _windows(x, p, p),
+        mistakes=GRIDS,
+        explain=_no_integers,
+        advice=(
+            "Try the images of row numbers and column numbers: which rows and columns "
+            "does your first patch hold?"
+        ),
+    ),
+)
 
 
 def _squares(image: torch.Tensor, patch_size: int) -> torch.Tensor:
@@ -326,70 +342,54 @@ def _summed(image, patch_size):
     return between, within * len(_squares(image, patch_size))
 
 
-TWO = "give back two numbers, (between, within): one of each for the whole image"
 FRACTIONS = {
-    "the two do not add up to 1: `var` divides by the number of values *minus 1*, "
-    "unless you say `correction=0`.": lambda x, p: _fractions(_squares(x, p), 1),
-    "the two are swapped: first the fraction between the patches, then within.": (
-        lambda x, p: _fractions(_squares(x, p))[::-1]
+    lambda x, p: _fractions(_squares(x, p), 1): (
+        "the two do not add up to 1: `var` divides by the number of values *minus 1*, "
+        "unless you say `correction=0`."
     ),
-    "these are variances, not fractions: divide both by the variance of all pixels.": (
-        _not_divided
+    lambda x, p: _fractions(_squares(x, p))[::-1]: (
+        "the two are swapped: first the fraction between the patches, then within."
     ),
-    "these are fractions of the standard deviation. Only variances add up.": (
-        lambda x, p: _fractions(_squares(x, p), power=0.5)
+    _not_divided: (
+        "these are variances, not fractions: divide both by the variance of all pixels."
     ),
-    "your patches are strips: `view` and `reshape` cut memory, which holds the image "
-    "row by row. `patchify` cuts squares.": (
-        lambda x, p: _fractions(x.detach().reshape(-1, p * p))
+    lambda x, p: _fractions(_squares(x, p), power=0.5): (
+        "these are fractions of the standard deviation. Only variances add up."
     ),
-    "the mean runs over the patches: that is the mean patch. N patch means are asked "
-    "for, so take the mean over the pixels of each.": (
-        lambda x, p: _fractions(_squares(x, p), axis=0)
+    lambda x, p: _fractions(x.detach().reshape(-1, p * p)): (
+        "your patches are strips: `view` and `reshape` cut memory, which holds the "
+        "image row by row. `patchify` cuts squares."
     ),
-    "the variances of the patches are added up. Within is their *mean*.": _summed,
-    "these are per cent. Give back fractions, which add up to 1.": (
-        lambda x, p: tuple(100 * fraction for fraction in _fractions(_squares(x, p)))
+    lambda x, p: _fractions(_squares(x, p), axis=0): (
+        "the mean runs over the patches: that is the mean patch. N patch means are "
+        "asked for, so take the mean over the pixels of each."
+    ),
+    _summed: "the variances of the patches are added up. Within is their *mean*.",
+    lambda x, p: tuple(100 * fraction for fraction in _fractions(_squares(x, p))): (
+        "these are per cent. Give back fractions, which add up to 1."
     ),
 }
 
 
-def check_variance_fractions(answer) -> None:
-    """Checks the fractions of an image's variance between and within its patches.
+def _sloping_images() -> list[tuple]:
+    """A slope from left to right and a random part, so that both fractions count."""
+    images = _random_images([(32, 48), (8, 12), (6, 10), (9, 15), (4, 5)])
+    sloping = [image + torch.linspace(0, 1, image.shape[1]) for image in images]
+    return list(zip(sloping, (16, 4, 2, 3, 1), strict=True))
 
-    Raises:
-        Hint: it is not right yet.
-    """
-    is_a_function(answer, "variance_fractions")
 
-    def call(image, patch_size):
-        found = answer(image.detach(), patch_size)
-        hint(found is not None, NO_RETURN)
-        several = getattr(found, "ndim", 0) == 1  # a tensor or an array
-        pair = (several or isinstance(found, tuple | list)) and len(found) == 2
-        hint(pair and not any(isinstance(part, str) for part in found), TWO)
-        try:
-            return tuple(float(part) for part in found)
-        except (TypeError, ValueError, RuntimeError):
-            raise Hint(TWO) from None
-
-    # A slope from left to right and a random part, so that both fractions count.
-    inputs = []
-    for image, patch_size in zip(
-        _random_images([(32, 48), (8, 12), (6, 10), (9, 15), (4, 5)]),
-        (16, 4, 2, 3, 1),
-        strict=True,
-    ):
-        slope = torch.linspace(0, 1, image.shape[1])
-        inputs.append((image + slope, patch_size))
-    compare(
-        call,
-        lambda x, p: _fractions(_squares(x.detach(), p)),
-        inputs,
-        FRACTIONS,
+check_variance_fractions = Task(
+    "variance_fractions",
+    "the variance between and within the patches, measured",
+    Case(
+        inputs=_sloping_images(),
+        right=lambda x, p: _fractions(_squares(x, p)),
+        mistakes=FRACTIONS,
         tolerance=1e-4,
         gradient=False,
-        advice="Every variance divides by the number of values (`correction=0`); then "
-        "the two add up to 1.",
-    )
-    passed("the variance between and within the patches, measured")
+        advice=(
+            "Every variance divides by the number of values (`correction=0`); then the "
+            "two add up to 1."
+        ),
+    ),
+)

@@ -1,4 +1,4 @@
-"""Checks of the exercises of lesson 03: the patch embedding."""
+"""Tasks of the exercises of lesson 03: the patch embedding."""
 
 import math
 import threading
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from statistics import fmean
 from types import FunctionType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,40 +17,27 @@ from torch.overrides import TorchFunctionMode
 
 from going_modular.patch_embedding import PatchEmbedding
 from going_modular.patches import patchify
-from vit_course.checks.hints import (
-    NO_RETURN,
-    Hint,
-    compare,
-    hint,
-    is_a_class,
-    is_a_function,
-    learners_code,
-    passed,
-    with_parameters,
-)
+from vit_course.checks.hints import NO_RETURN, Hint, hint, learners_code
+from vit_course.checks.task import Case, Task
 
 
-@contextmanager
-def _writing_parameters() -> Iterator[None]:
+def _writing_parameters(error: Exception) -> str:
     """Explains what PyTorch says when a parameter is written in a wrong way."""
-    try:
-        yield
-    except (RuntimeError, TypeError) as error:
-        hint(
-            "leaf" not in str(error),
+    if "cannot assign" in str(error):
+        return (
+            "a parameter cannot be replaced by a plain tensor: write the values into "
+            "the one that is there, with `copy_` or an index on the left of `=`."
+        )
+    if "leaf" in str(error):
+        return (
             "PyTorch raises an error when a parameter is changed in place while "
             "operations are recorded for the gradient. Write it inside `with "
-            "torch.no_grad():`.",
+            "torch.no_grad():`."
         )
-        hint(
-            "cannot assign" not in str(error),
-            "a parameter cannot be replaced by a plain tensor: write the values into "
-            "the one that is there, with `copy_` or an index on the left of `=`.",
-        )
-        raise
+    return ""
 
 
-def _inputs(sizes: list[tuple[int, ...]]) -> list[tuple[torch.Tensor, ...]]:
+def _inputs(*sizes: tuple[int, ...]) -> list[tuple[torch.Tensor, ...]]:
     """Images, weight and bias for sizes (batch, channels, height, width, P, D)."""
     g = torch.Generator().manual_seed(3)
     return [
@@ -108,82 +96,88 @@ def _zero_biases(images, weight, bias):
 
 
 KERNELS = {
-    "these are sums over the patch, not means: the P² weights that a kernel has for "
-    "its channel must add up to 1.": _pure,
-    "P² pixels are added up, and divided by P only.": (
-        lambda w: _pure(w) / w.shape[-1]
+    _pure: (
+        "these are sums over the patch, not means: the P² weights that a kernel has "
+        "for its channel must add up to 1."
     ),
-    "the sum over one channel has P² terms, not C·P²: the other channels have weight "
-    "0.": lambda w: _pure(w) / (3 * _area(w)),
-    "every kernel adds up all three channels, so the three feature maps are alike. "
-    "Kernel 0 must have weight 0 for green and blue.": (
-        lambda w: torch.ones_like(w[:3]) / (3 * _area(w))
+    lambda w: _pure(w) / w.shape[-1]: "P² pixels are added up, and divided by P only.",
+    lambda w: _pure(w) / (3 * _area(w)): (
+        "the sum over one channel has P² terms, not C·P²: the other channels have "
+        "weight 0."
     ),
-    "each kernel adds up the means of all three channels, so the three feature maps "
-    "are alike. Kernel 0 must have weight 0 for green and blue.": (
-        lambda w: torch.ones_like(w[:3]) / _area(w)
+    lambda w: torch.ones_like(w[:3]) / (3 * _area(w)): (
+        "every kernel adds up all three channels, so the three feature maps are alike. "
+        "Kernel 0 must have weight 0 for green and blue."
     ),
-    "each kernel still has its old weights for the other two channels: these must be "
-    "0.": _left_over,
-    "the feature maps are blue, green, red. The channels of an image are red, green, "
-    "blue.": (lambda w: _means(w).flip(0)),
+    lambda w: torch.ones_like(w[:3]) / _area(w): (
+        "each kernel adds up the means of all three channels, so the three feature "
+        "maps are alike. Kernel 0 must have weight 0 for green and blue."
+    ),
+    _left_over: (
+        "each kernel still has its old weights for the other two channels: these must "
+        "be 0."
+    ),
+    lambda w: _means(w).flip(0): (
+        "the feature maps are blue, green, red. The channels of an image are red, "
+        "green, blue."
+    ),
 }
 COLOURS = {
-    "the layer is as it was: write into its own `patcher.weight` and `patcher.bias`.": (
-        _tokens
+    _tokens: (
+        "the layer is as it was: write into its own `patcher.weight` and "
+        "`patcher.bias`."
     ),
-    "the kernels are right. What else is added to each feature map? Look at "
-    "`patcher.bias`.": _chosen(_means, keep_bias=True),
-    "the first three features are right, but the other kernels have changed, too.": (
-        _chosen(_means, others=0.0)
+    _chosen(_means, keep_bias=True): (
+        "the kernels are right. What else is added to each feature map? Look at "
+        "`patcher.bias`."
     ),
-    "only the first three biases are yours: the others have been changed, too.": (
-        _zero_biases
+    _chosen(_means, others=0.0): (
+        "the first three features are right, but the other kernels have changed, too."
+    ),
+    _zero_biases: (
+        "only the first three biases are yours: the others have been changed, too."
     ),
 }
-for _text, _kernels in KERNELS.items():
-    COLOURS[_text] = _chosen(_kernels)
-    COLOURS[f"{_text} And a bias is added to each feature map."] = _chosen(
-        _kernels, True
+for _kernels, _text in KERNELS.items():
+    COLOURS[_chosen(_kernels)] = _text
+    COLOURS[_chosen(_kernels, True)] = (
+        f"{_text} And a bias is added to each feature map."
     )
 
 
-def check_mean_colours(answer) -> None:
-    """Checks that the first three features of each token are its patch's mean colours.
+def _tokens_of_a_changed_layer(answer: Callable, images, weight, bias):
+    dim, _, patch_size, _ = weight.shape
+    layer = PatchEmbedding(3, patch_size, dim)
+    with torch.no_grad():
+        layer.patcher.weight.copy_(weight)
+        layer.patcher.get_parameter("bias").copy_(bias)
+    answer(layer)
+    for name in ("weight", "bias"):
+        value = getattr(layer.patcher, name)
+        hint(
+            isinstance(value, nn.Parameter) and value.requires_grad,
+            f"`patcher.{name}` can no longer be trained. Change its values and "
+            "nothing else.",
+        )
+    return _tokens(images, layer.patcher.weight, layer.patcher.bias).detach()
 
-    Raises:
-        Hint: it is not right yet.
-    """
-    is_a_function(answer, "set_mean_colours")
 
-    def call(images, weight, bias):
-        dim, _, patch_size, _ = weight.shape
-        layer = PatchEmbedding(3, patch_size, dim)
-        with torch.no_grad():
-            layer.patcher.weight.copy_(weight)
-            layer.patcher.get_parameter("bias").copy_(bias)
-        with _writing_parameters():
-            answer(layer)
-        for name in ("weight", "bias"):
-            value = getattr(layer.patcher, name)
-            hint(
-                isinstance(value, nn.Parameter) and value.requires_grad,
-                f"`patcher.{name}` can no longer be trained. Change its values and "
-                "nothing else.",
-            )
-        with torch.no_grad():
-            return _tokens(images, layer.patcher.weight, layer.patcher.bias)
-
-    compare(
-        call,
-        _chosen(_means),
-        _inputs([(2, 3, 32, 48, 16, 8), (1, 3, 8, 12, 4, 5), (3, 3, 6, 9, 3, 3)]),
-        COLOURS,
+check_mean_colours = Task(
+    "set_mean_colours",
+    "three kernels that output mean red, green and blue",
+    Case(
+        inputs=_inputs((2, 3, 32, 48, 16, 8), (1, 3, 8, 12, 4, 5), (3, 3, 6, 9, 3, 3)),
+        call=_tokens_of_a_changed_layer,
+        right=_chosen(_means),
+        mistakes=COLOURS,
+        explain=_writing_parameters,
         gradient=False,
-        advice="Kernel i has one weight for all pixels of channel i, and 0 for the "
-        "other channels; its bias is 0. All other kernels stay as they are.",
-    )
-    passed("three kernels that output mean red, green and blue")
+        advice=(
+            "Kernel i has one weight for all pixels of channel i, and 0 for the other "
+            "channels; its bias is 0. All other kernels stay as they are."
+        ),
+    ),
+)
 
 
 def _by_layout(weight_order: tuple = (0, 1, 2, 3), patch_order: tuple = (0, 1, 2, 3)):
@@ -211,33 +205,43 @@ def _strips(images, weight, bias):
 
 
 MAPS_TO_TOKENS = {
-    "these are (B, D, N). Each patch must be a row: (B, N, D).": (
-        lambda *given: _maps(*given).flatten(2)
+    lambda *given: _maps(*given).flatten(2): (
+        "these are (B, D, N). Each patch must be a row: (B, N, D)."
     ),
-    "`reshape` gives the right shape and mixes patches: from (B, D, N) to (B, N, D) "
-    "two axes are swapped, which is `transpose`.": _reshaped,
-    "these are still feature maps, (B, D, rows, columns). The Transformer reads (B, N, "
-    "D).": (_maps),
-    "the tokens run down the columns of patches; reading order goes across.": (
-        lambda *given: _maps(*given).transpose(2, 3).flatten(2).transpose(1, 2)
+    _reshaped: (
+        "`reshape` gives the right shape and mixes patches: from (B, D, N) to (B, N, "
+        "D) two axes are swapped, which is `transpose`."
+    ),
+    _maps: (
+        "these are still feature maps, (B, D, rows, columns). The Transformer reads "
+        "(B, N, D)."
+    ),
+    lambda *given: _maps(*given).transpose(2, 3).flatten(2).transpose(1, 2): (
+        "the tokens run down the columns of patches; reading order goes across."
     ),
 }
 LINEAR = {
-    "the rows of your weight hold row, column, channel, and `patchify` keeps channel, "
-    "row, column. Both must have the same order.": _by_layout((0, 2, 3, 1)),
-    "your patches hold row, column, channel, and a kernel of the convolution is "
-    "channel, row, column. Both must have the same order.": (
-        _by_layout(patch_order=(0, 2, 3, 1))
+    _by_layout((0, 2, 3, 1)): (
+        "the rows of your weight hold row, column, channel, and `patchify` keeps "
+        "channel, row, column. Both must have the same order."
     ),
-    "rows and columns of the kernels are swapped against those of the patches.": (
-        _by_layout((0, 1, 3, 2))
+    _by_layout(patch_order=(0, 2, 3, 1)): (
+        "your patches hold row, column, channel, and a kernel of the convolution is "
+        "channel, row, column. Both must have the same order."
     ),
-    "`reshape` to (C·P², D) gives the right shape and mixes kernels: flatten each "
-    "kernel, then transpose if you need to.": _mixed_kernels,
-    "your patches are strips: `view` and `reshape` cut memory, not the image. "
-    "`patchify` of lesson 02 cuts squares.": _strips,
-} | MAPS_TO_TOKENS
-
+    _by_layout((0, 1, 3, 2)): (
+        "rows and columns of the kernels are swapped against those of the patches."
+    ),
+    _mixed_kernels: (
+        "`reshape` to (C·P², D) gives the right shape and mixes kernels: flatten each "
+        "kernel, then transpose if you need to."
+    ),
+    _strips: (
+        "your patches are strips: `view` and `reshape` cut memory, not the image. "
+        "`patchify` of lesson 02 cuts squares."
+    ),
+    **MAPS_TO_TOKENS,
+}
 
 NO_CONVOLUTION = (
     "there is a convolution in your class. Cut with `patchify`, and multiply with an "
@@ -284,100 +288,102 @@ def _squared_gradient(out: torch.Tensor, parameters: list) -> float:
     return sum(float((x**2).sum()) for x in found if x is not None)
 
 
-def check_linear_patch_embedding(answer: type) -> None:
-    """Checks the patch embedding with a linear layer, and how it copies a convolution.
-
-    Raises:
-        Hint: it is not right yet.
-    """
-    is_a_class(answer, "LinearPatchEmbedding")
-
-    def copied(weight, bias):
-        dim, channels, patch_size, _ = weight.shape
-        conv = nn.Conv2d(channels, dim, patch_size, stride=patch_size)
-        with torch.no_grad():
-            conv.weight.copy_(weight)
-            conv.get_parameter("bias").copy_(bias)
-        module = answer(channels, patch_size, dim)
-        hint(
-            hasattr(module, "copy_from"), "the class has no method `copy_from(patcher)`"
-        )
-        before = _values(module)
-        with _writing_parameters():
-            module.copy_from(conv)
-        hint(
-            not any(isinstance(m, nn.Conv2d) for m in module.modules()),
-            NO_CONVOLUTION,
-        )
-        after = _values(module)
-        same = before.keys() == after.keys() and all(
-            before[k].shape == after[k].shape and torch.equal(before[k], after[k])
-            for k in before
-        )
-        hint(not same, "`copy_from` has changed no parameter of the module.")
-        pairs = zip(conv.parameters(), (weight, bias), strict=True)
-        kept = all(torch.equal(p, w) and p.requires_grad for p, w in pairs)
-        hint(kept, "`copy_from` has changed the convolution. It must stay as it is.")
-        return module, conv
-
-    def call(images, weight, bias):
-        module, conv = copied(weight, bias)
-        with _NoConvolution():
-            ours = module(images)
-        with torch.no_grad():
-            right = _tokens(images, weight, bias)
-            hint(
-                not _only_the_bias_differs(ours, right),
-                "all tokens are off by the same vector: `copy_from` must copy the "
-                "bias, too.",
-            )
-            if isinstance(ours, torch.Tensor):
-                hint(
-                    torch.allclose(module(images), ours),
-                    "the same images give other tokens each time: is something random "
-                    "in `forward`?",
-                )
-                conv.weight.mul_(2)
-                conv.get_parameter("bias").mul_(2)
-                hint(
-                    torch.allclose(module(images), ours),
-                    "the two layers share memory: when the convolution changes, yours "
-                    "does, too. `flatten` of a weight is a view: copy it.",
-                )
-        return module(images)
-
-    inputs = _inputs([(2, 3, 8, 12, 4, 5), (1, 2, 6, 9, 3, 7), (3, 1, 4, 10, 2, 4)])
-    compare(
-        call,
-        lambda images, weight, bias: _tokens(images, weight.detach(), bias.detach()),
-        inputs,
-        LINEAR,
-        tolerance=1e-4,
-        advice="In which order does a patch hold its values, and in which order a row "
-        "of your weight?",
-    )
-    images, weight, bias = inputs[0]
+def _copy(module: Any, weight, bias) -> nn.Conv2d:
+    """Lets a module copy a convolution with these weights, and gives that back."""
     dim, channels, patch_size, _ = weight.shape
+    conv = nn.Conv2d(channels, dim, patch_size, stride=patch_size)
+    with torch.no_grad():
+        conv.weight.copy_(weight)
+        conv.get_parameter("bias").copy_(bias)
+    hint(hasattr(module, "copy_from"), "the class has no method `copy_from(patcher)`")
+    before = _values(module)
+    module.copy_from(conv)
+    hint(not any(isinstance(m, nn.Conv2d) for m in module.modules()), NO_CONVOLUTION)
+    after = _values(module)
+    same = before.keys() == after.keys() and all(
+        before[k].shape == after[k].shape and torch.equal(before[k], after[k])
+        for k in before
+    )
+    hint(not same, "`copy_from` has changed no parameter of the module.")
+    pairs = zip(conv.parameters(), (weight, bias), strict=True)
+    kept = all(torch.equal(p, w) and p.requires_grad for p, w in pairs)
+    hint(kept, "`copy_from` has changed the convolution. It must stay as it is.")
+    return conv
+
+
+def _copy_and_call(module: nn.Module, images, weight, bias):
+    conv = _copy(module, weight, bias)
+    with _NoConvolution():
+        ours = module(images)
+    with torch.no_grad():
+        hint(
+            not _only_the_bias_differs(ours, _tokens(images, weight, bias)),
+            "all tokens are off by the same vector: `copy_from` must copy the bias, "
+            "too.",
+        )
+        if isinstance(ours, torch.Tensor):
+            hint(
+                torch.allclose(module(images), ours),
+                "the same images give other tokens each time: is something random in "
+                "`forward`?",
+            )
+            conv.weight.mul_(2)
+            conv.get_parameter("bias").mul_(2)
+            hint(
+                torch.allclose(module(images), ours),
+                "the two layers share memory: when the convolution changes, yours "
+                "does, too. `flatten` of a weight is a view: copy it.",
+            )
+    return module(images)
+
+
+def _check_training(answer: type) -> None:
+    """Checks a layer that copies nothing, and the gradients of one that does."""
+    images, weight, bias = _inputs((2, 3, 8, 12, 4, 5))[0]
+    module = answer(3, 4, 5)
     with learners_code(lambda error: f"{WITHOUT_COPY} ({error})"):
-        answer(channels, patch_size, dim)(images)
-    with learners_code():
-        module, _ = copied(weight, bias)
-        out = module(images)
+        module(images)
+    _copy(module, weight, bias)
+    out = module(images)
     trained = [p for p in module.parameters() if p.requires_grad]
-    count = sum(p.numel() for p in trained)
+    count, expected = sum(p.numel() for p in trained), weight.numel() + bias.numel()
     hint(
-        count == weight.numel() + bias.numel(),
-        f"your layer has {count} parameters, the convolution "
-        f"{weight.numel() + bias.numel()}.",
+        count == expected,
+        f"your layer has {count} parameters, the convolution {expected}.",
     )
     parts = [weight.clone().requires_grad_(), bias.clone().requires_grad_()]
     expected = _squared_gradient(_tokens(images, *parts), parts)
     hint(
         math.isclose(_squared_gradient(out, trained), expected, rel_tol=1e-3),
-        "the tokens are right, but the gradients of weight and bias are not: is a part "
-        "cut off by `detach`, `.data` or `no_grad`?",
+        "the tokens are right, but the gradients of weight and bias are not: is a "
+        "part cut off by `detach`, `.data` or `no_grad`?",
     )
-    passed("a matrix product that equals the convolution, weights copied")
+
+
+def _sizes(images, weight, bias) -> tuple[int, int, int]:
+    return weight.shape[1], weight.shape[2], weight.shape[0]
+
+
+check_linear_patch_embedding = Task(
+    "LinearPatchEmbedding",
+    "a matrix product that equals the convolution, weights copied",
+    Case(
+        sizes=_sizes,
+        inputs=_inputs((2, 3, 8, 12, 4, 5), (1, 2, 6, 9, 3, 7), (3, 1, 4, 10, 2, 4)),
+        call=_copy_and_call,
+        right=lambda images, weight, bias: _tokens(
+            images, weight.detach(), bias.detach()
+        ),
+        mistakes=LINEAR,
+        explain=_writing_parameters,
+        tolerance=1e-4,
+        advice=(
+            "In which order does a patch hold its values, and in which order a row of "
+            "your weight?"
+        ),
+    ),
+    also=[_check_training],
+)
 
 
 ITS_OWN = (
@@ -406,8 +412,14 @@ def _outcome(module: nn.Module, channels: int, size: tuple[int, int]) -> str:
     return "accepts"
 
 
-def _check_validation(module: nn.Module, channels: int, p: int) -> None:
-    """Checks which image sizes raise ValueError in a module with patch size `p`."""
+def _check_validation(answer: type) -> None:
+    """Checks which image sizes raise ValueError, of two objects at once."""
+    modules = [(answer(3, 4, 5), 3, 4), (answer(2, 6, 7), 2, 6)]
+    for module, channels, p in modules:
+        _check_sizes(module, channels, p)
+
+
+def _check_sizes(module: nn.Module, channels: int, p: int) -> None:
     sizes = INVALID[p] | {"smaller than a patch": (p // 2, 2 * p)}
     with learners_code():
         found = {k: _outcome(module, channels, size) for k, size in sizes.items()}
@@ -451,43 +463,40 @@ def _check_validation(module: nn.Module, channels: int, p: int) -> None:
         )
 
 
-def check_mended_patch_embedding(answer: type) -> None:
-    """Checks that the mended class stores its patch size and validates both sides.
+def _does_not_fit(error: Exception) -> str:
+    if isinstance(error, NameError):
+        return (
+            f"`forward` reads a name that is not there: {error}. An argument of "
+            f"`__init__` is gone when `__init__` ends. {ITS_OWN}"
+        )
+    if isinstance(error, ValueError | AssertionError):
+        return (
+            f"an image that fits raises an error ({error}). Height and width are axes "
+            f"2 and 3. {ITS_OWN}"
+        )
+    return ""
 
-    Raises:
-        Hint: it is not right yet.
-    """
-    is_a_class(answer, "MendedPatchEmbedding")
-    with learners_code():  # two at once, as in a notebook that compares patch sizes
-        modules = {p: answer(c, p, d) for c, p, d in ((3, 4, 5), (2, 6, 7))}
-    fits = {
-        4: _inputs([(2, 3, 8, 12, 4, 5), (1, 3, 20, 4, 4, 5), (3, 3, 4, 16, 4, 5)]),
-        6: _inputs([(2, 2, 12, 18, 6, 7), (1, 2, 30, 6, 6, 7)]),
-    }
-    for p, module in modules.items():
-        function = with_parameters(module, "patcher.weight", "patcher.bias")
 
-        def call(images, *parameters, p=p, function=function):
-            height, width = images.shape[2:]
-            try:
-                return function(images, *parameters)
-            except Hint:
-                raise
-            except NameError as error:
-                raise Hint(
-                    f"`forward` reads a name that is not there: {error}. An argument "
-                    f"of `__init__` is gone when `__init__` ends. {ITS_OWN}"
-                ) from error
-            except (ValueError, AssertionError) as error:
-                raise Hint(
-                    f"{height} x {width} with P = {p} fits, and your class raises an "
-                    f"error. Height and width are axes 2 and 3. {ITS_OWN}"
-                ) from error
-
-        compare(call, _tokens, fits[p], MAPS_TO_TOKENS, tolerance=1e-4)
-    for p, module in modules.items():
-        _check_validation(module, fits[p][0][0].shape[1], p)
-    passed("mended: its own patch size, and both sides validated")
+check_mended_patch_embedding = Task(
+    "MendedPatchEmbedding",
+    "mended: its own patch size, and both sides validated",
+    Case(
+        sizes=_sizes,
+        parameters=("patcher.weight", "patcher.bias"),
+        inputs=_inputs(
+            (2, 3, 8, 12, 4, 5),
+            (2, 2, 12, 18, 6, 7),  # two sizes in turns, as when they are compared
+            (1, 3, 20, 4, 4, 5),
+            (1, 2, 30, 6, 6, 7),
+            (3, 3, 4, 16, 4, 5),
+        ),
+        right=_tokens,
+        mistakes=MAPS_TO_TOKENS,
+        explain=_does_not_fit,
+        tolerance=1e-4,
+    ),
+    also=[_check_validation],
+)
 
 
 CLOCKS = ("perf_counter", "monotonic", "time", "process_time", "thread_time")
@@ -606,13 +615,8 @@ NO_MEDIANS = {
 }
 
 
-def check_time_ratio(answer) -> None:
-    """Checks a measured ratio of times, on functions that take a known time.
-
-    Raises:
-        Hint: it is not right yet.
-    """
-    is_a_function(answer, "time_ratio")
+def _check_ratio(answer: Callable) -> None:
+    """Lets an answer measure functions that take a known time."""
     first, second, cold = 6, 9, 30  # milliseconds; the last of a first call
     machine = _Machine({"first": [cold, first], "second": [cold, second]})
     found = machine.measure(answer, repeats=1)
@@ -675,4 +679,8 @@ def check_time_ratio(answer) -> None:
         f"ratio became {found:.2f} instead of 2. Was one function measured after the "
         "other? Take turns, so that both meet the same machine.",
     )
-    passed("a ratio of medians, measured in turns")
+
+
+check_time_ratio = Task(
+    "time_ratio", "a ratio of medians, measured in turns", also=[_check_ratio]
+)

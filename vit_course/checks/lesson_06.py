@@ -1,17 +1,11 @@
-"""Checks of the exercises of lesson 06: self-attention."""
+"""Tasks of the exercises of lesson 06: self-attention."""
 
 from collections.abc import Callable
 
 import torch
 
-from vit_course.checks.hints import (
-    as_number,
-    compare,
-    hint,
-    is_a_function,
-    learners_code,
-    passed,
-)
+from vit_course.checks.hints import hint
+from vit_course.checks.task import Case, Task
 
 
 def _random(seed: int, *shapes: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
@@ -25,77 +19,65 @@ def _attend(scores: torch.Tensor, value: torch.Tensor, dim: int = -1) -> tuple:
     return weights @ value, weights
 
 
-MASKS = {
-    "one key too many: your queries may attend to `lengths[i] + 1` keys. Keys are "
-    "counted from 0, so with length 1 it is key 0 and no other.": (
-        lambda lengths, m: torch.arange(m) <= lengths[..., None]
+MASKS = {  # from the lengths and the number of keys
+    lambda n, m: torch.arange(m) <= n[..., None]: (
+        "one key too many: your queries may attend to `lengths[i] + 1` keys. Keys are "
+        "counted from 0, so with length 1 it is key 0 and no other."
     ),
-    "one key too few. Keys are counted from 0, so with length 1 a query may attend to "
-    "key 0.": lambda lengths, m: torch.arange(1, m + 1) < lengths[..., None],
-    "the mask is inverted: here True = may attend. (In `nn.MultiheadAttention` it "
-    "means that a query may *not*.)": (
-        lambda lengths, m: torch.arange(m) >= lengths[..., None]
+    lambda n, m: torch.arange(1, m + 1) < n[..., None]: (
+        "one key too few. Keys are counted from 0, so with length 1 a query may attend "
+        "to key 0."
     ),
-    "rows and columns are swapped: a row of the mask belongs to a query, a column to a "
-    "key.": lambda lengths, m: (torch.arange(m) < lengths[..., None]).mT,
-    "this is the causal mask, whatever the lengths are.": (
-        lambda lengths, m: torch.ones(*lengths.shape, m, dtype=torch.bool).tril()
+    lambda n, m: torch.arange(m) >= n[..., None]: (
+        "the mask is inverted: here True = may attend. (In `nn.MultiheadAttention` it "
+        "means that a query may *not*.)"
     ),
-    "only the last of the keys is allowed. Query i may attend to the *first* "
-    "`lengths[i]` keys, all of them.": (
-        lambda lengths, m: torch.arange(m) == lengths[..., None] - 1
+    lambda n, m: torch.arange(m)[:, None] < n: (
+        "rows and columns are swapped: a row of the mask belongs to a query, a column "
+        "to a key."
     ),
-    "these are the last `lengths[i]` keys. The task asks for the first.": (
-        lambda lengths, m: torch.arange(m) >= m - lengths[..., None]
+    lambda n, m: torch.ones(len(n), m, dtype=torch.bool).tril(): (
+        "this is the causal mask, whatever the lengths are."
     ),
-    "the mask has as many columns as the largest length. There are `num_keys` keys, "
-    "also those that no query may attend to.": (
-        lambda lengths, m: torch.arange(int(lengths.max())) < lengths[..., None]
+    lambda n, m: torch.arange(m) == n[..., None] - 1: (
+        "only the last of the keys is allowed. Query i may attend to the *first* "
+        "`lengths[i]` keys, all of them."
     ),
-    "the mask has as many columns as there are queries. There are `num_keys` keys.": (
-        lambda lengths, m: torch.arange(lengths.shape[-1]) < lengths[..., None]
+    lambda n, m: torch.arange(m) >= m - n[..., None]: (
+        "these are the last `lengths[i]` keys. The task asks for the first."
     ),
-    "right for one sequence, not for a batch: the new axis belongs behind all others. "
-    "`lengths[:, None]` puts it second; `lengths[..., None]` or `unsqueeze(-1)` puts "
-    "it last.": lambda lengths, m: torch.arange(m) < lengths[:, None],
+    lambda n, m: torch.arange(int(n.max())) < n[..., None]: (
+        "the mask has as many columns as the largest length. There are `num_keys` "
+        "keys, also those that no query may attend to."
+    ),
+    lambda n, m: torch.arange(n.shape[-1]) < n[..., None]: (
+        "the mask has as many columns as there are queries. There are `num_keys` keys."
+    ),
+    lambda n, m: torch.arange(m) < n[:, None]: (
+        "right for one sequence, not for a batch: the new axis belongs behind all "
+        "others. `lengths[:, None]` puts it second; `lengths[..., None]` or "
+        "`unsqueeze(-1)` puts it last."
+    ),
 }
 
 
-def check_mask_from_lengths(answer: Callable) -> None:
-    """Checks a mask that lets each query attend to the first few keys.
-
-    Raises:
-        Hint: it is not right yet.
-    """
-    is_a_function(answer, "mask_from_lengths")
-
-    def call(lengths, num_keys):
-        mask = answer(lengths, num_keys)
-        if isinstance(mask, torch.Tensor):
-            hint(
-                mask.dtype == torch.bool,
-                f"the mask has dtype {mask.dtype}. It must be boolean: values of "
-                "another dtype would be added or multiplied and mean something else.",
-            )
-        return mask
-
-    inputs = [
-        (torch.tensor([2, 0, 1]), 4),
-        (torch.tensor([1, 2, 3, 4]), 4),
-        (torch.tensor([2, 3, 1]), 5),
-        (torch.tensor([3]), 2),  # longer than there are keys
-        (torch.tensor([[3, 1, 4, 2], [0, 2, 5, 6]]), 6),
-        (torch.tensor([[2, 4, 0, 1, 3]]), 5),
-        (torch.tensor([[1, 3], [2, 2]]), 2),
-    ]
-    compare(
-        call,
-        lambda lengths, m: torch.arange(m) < lengths[..., None],
-        inputs,
-        MASKS,
-        gradient=False,
-    )
-    passed("a mask from a length for each query")
+check_mask_from_lengths = Task(
+    "mask_from_lengths",
+    "a mask from a length for each query",
+    Case(
+        inputs=[
+            (torch.tensor([2, 0, 1]), 4),
+            (torch.tensor([1, 2, 3, 4]), 4),
+            (torch.tensor([2, 3, 1]), 5),
+            (torch.tensor([3]), 2),  # longer than there are keys
+            (torch.tensor([[3, 1, 4, 2], [0, 2, 5, 6]]), 6),
+            (torch.tensor([[2, 4, 0, 1, 3]]), 5),
+            (torch.tensor([[1, 3], [2, 2]]), 2),
+        ],
+        right=lambda n, m: torch.arange(m) < n[..., None],
+        mistakes=MASKS,
+    ),
+)
 
 
 def _squared(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
@@ -114,63 +96,63 @@ def _distance(query, key, value) -> tuple:
     return _attend(-_squared(query, key) / _sqrt_dim(query), value)
 
 
-def _swapped(query, key, value) -> tuple:
-    if query.shape != key.shape:
-        raise ValueError("with these, other mistakes stop in the same way")
-    return _distance(key, query, value)
-
-
 def _without_softmax(query, key, value) -> tuple:
     scores = -_squared(query, key) / _sqrt_dim(query)
     return scores @ value, scores
 
 
 DISTANCES = {
-    "the key that lies farthest away gets the largest weight. Near ones should: where "
-    "is the minus?": lambda q, k, v: _attend(_squared(q, k) / _sqrt_dim(q), v),
-    "this is the distance. The equation has its square.": (
-        lambda q, k, v: _attend(-_squared(q, k).sqrt() / _sqrt_dim(q), v)
+    lambda q, k, v: _attend(_squared(q, k) / _sqrt_dim(q), v): (
+        "the key that lies farthest away gets the largest weight. Near ones should: "
+        "where is the minus?"
     ),
-    "the scores are not divided by the square root of D_h.": (
-        lambda q, k, v: _attend(-_squared(q, k), v)
+    lambda q, k, v: _attend(-_squared(q, k).sqrt() / _sqrt_dim(q), v): (
+        "this is the distance. The equation has its square."
     ),
-    "the scores are divided by D_h and not by its square root. A square root inside "
-    "the square, or a mean in place of the sum, does the same.": (
-        lambda q, k, v: _attend(-_squared(q, k) / q.shape[-1], v)
+    lambda q, k, v: _attend(-_squared(q, k), v): (
+        "the scores are not divided by the square root of D_h."
     ),
-    "a mean over the entries of a vector stands where the equation has a sum; with the "
-    "scaling by 1/√D_h you divide twice.": (
-        lambda q, k, v: _attend(-_squared(q, k) / q.shape[-1] / _sqrt_dim(q), v)
+    lambda q, k, v: _attend(-_squared(q, k) / q.shape[-1], v): (
+        "the scores are divided by D_h and not by its square root. A square root "
+        "inside the square, or a mean in place of the sum, does the same."
     ),
-    "softmax runs over the queries. The weights of *one* query sum to one: over the "
-    "keys, the last axis.": (
-        lambda q, k, v: _attend(-_squared(q, k) / _sqrt_dim(q), v, dim=-2)
+    lambda q, k, v: _attend(-_squared(q, k) / q.shape[-1] / _sqrt_dim(q), v): (
+        "a mean over the entries of a vector stands where the equation has a sum; with "
+        "the scaling by 1/√D_h you divide twice."
     ),
-    "queries and keys are swapped in the scores: row i must belong to query i. Which "
-    "of the two gets the new axis in the middle?": _swapped,
-    "these are the weights of the dot product. The score is minus the squared "
-    "distance.": lambda q, k, v: _attend(_products(q, k) / _sqrt_dim(q), v),
-    "the distances are summed without squares. The square of a vector's length is the "
-    "sum of the *squares* of its entries.": (
-        lambda q, k, v: _attend(
-            -(q[:, :, None] - k[:, None]).abs().sum(dim=-1) / _sqrt_dim(q), v
-        )
+    lambda q, k, v: _attend(-_squared(q, k) / _sqrt_dim(q), v, dim=-2): (
+        "softmax runs over the queries. The weights of *one* query sum to one: over "
+        "the keys, the last axis."
     ),
-    "the differences are summed, and the sum is squared. First square, then sum.": (
-        lambda q, k, v: _attend(
-            -((q[:, :, None] - k[:, None]).sum(dim=-1) ** 2) / _sqrt_dim(q), v
-        )
+    lambda q, k, v: _attend(-_squared(k, q) / _sqrt_dim(q), v): (
+        "queries and keys are swapped in the scores: row i must belong to query i. "
+        "Which of the two gets the new axis in the middle?"
     ),
-    "the two are in the wrong order: first the output, then the weights.": (
-        lambda q, k, v: _distance(q, k, v)[::-1]
+    lambda q, k, v: _attend(_products(q, k) / _sqrt_dim(q), v): (
+        "these are the weights of the dot product. The score is minus the squared "
+        "distance."
     ),
-    "the output is right, and the second tensor holds the scores. Give back the "
-    "weights, after softmax.": lambda q, k, v: (
+    lambda q, k, v: _attend(
+        -(q[:, :, None] - k[:, None]).abs().sum(dim=-1) / _sqrt_dim(q), v
+    ): (
+        "the distances are summed without squares. The square of a vector's length "
+        "is the sum of the *squares* of its entries."
+    ),
+    lambda q, k, v: _attend(
+        -((q[:, :, None] - k[:, None]).sum(dim=-1) ** 2) / _sqrt_dim(q), v
+    ): ("the differences are summed, and the sum is squared. First square, then sum."),
+    lambda q, k, v: _distance(q, k, v)[::-1]: (
+        "the two are in the wrong order: first the output, then the weights."
+    ),
+    lambda q, k, v: (
         _distance(q, k, v)[0],
         -_squared(q, k) / _sqrt_dim(q),
+    ): (
+        "the output is right, and the second tensor holds the scores. Give back the "
+        "weights, after softmax."
     ),
-    "there is no softmax: the weights of a query are not negative and sum to one.": (
-        _without_softmax
+    _without_softmax: (
+        "there is no softmax: the weights of a query are not negative and sum to one."
     ),
 }
 
@@ -181,8 +163,7 @@ def _check_gradient_at_zero(answer: Callable) -> None:
     found = []
     for function in (answer, _distance):
         leaf = tokens.clone().requires_grad_()
-        with learners_code():
-            output = function(leaf, leaf, value)[0]
+        output = function(leaf, leaf, value)[0]
         found += torch.autograd.grad((output * wish).sum(), leaf)
     hint(
         found[0].isfinite().all(),
@@ -196,22 +177,21 @@ def _check_gradient_at_zero(answer: Callable) -> None:
     )
 
 
-def check_distance_attention(answer: Callable) -> None:
-    """Checks attention that prefers keys near the query.
-
-    Raises:
-        Hint: it is not right yet.
-    """
-    is_a_function(answer, "distance_attention")
-    inputs = [
-        _random(62, (2, 5, 6), (2, 5, 6), (2, 5, 3)),
-        _random(63, (3, 4, 5), (3, 7, 5), (3, 7, 2)),
-        _random(64, (1, 6, 3), (1, 2, 3), (1, 2, 8)),
-        _random(65, (4, 1, 16), (4, 3, 16), (4, 3, 1)),
-    ]
-    compare(answer, _distance, inputs, DISTANCES)
-    _check_gradient_at_zero(answer)
-    passed("attention by distance, values and gradients")
+check_distance_attention = Task(
+    "distance_attention",
+    "attention by distance, values and gradients",
+    Case(
+        inputs=[
+            _random(62, (2, 5, 6), (2, 5, 6), (2, 5, 3)),
+            _random(63, (3, 4, 5), (3, 7, 5), (3, 7, 2)),
+            _random(64, (1, 6, 3), (1, 2, 3), (1, 2, 8)),
+            _random(65, (4, 1, 16), (4, 3, 16), (4, 3, 1)),
+        ],
+        right=_distance,
+        mistakes=DISTANCES,
+    ),
+    also=[_check_gradient_at_zero],
+)
 
 
 def _attention(query, key, value) -> tuple:
@@ -224,64 +204,72 @@ def _weights_divided(query, key, value) -> tuple:
 
 
 SCALES = {
-    "the scores are still divided by D_h. Random scores have a standard deviation of "
-    "√D_h, so that D_h makes them smaller and smaller the longer the vectors are. "
-    "(Dividing both query and key by √D_h divides by D_h, too.)": (
-        lambda q, k, v: _attend(_products(q, k) / q.shape[-1], v)
+    lambda q, k, v: _attend(_products(q, k) / q.shape[-1], v): (
+        "the scores are still divided by D_h. Random scores have a standard deviation "
+        "of √D_h, so that D_h makes them smaller and smaller the longer the vectors "
+        "are. (Dividing both query and key by √D_h divides by D_h, too.)"
     ),
-    "the scores are not divided at all. Then they grow with the square root of D_h, "
-    "and softmax saturates.": lambda q, k, v: _attend(_products(q, k), v),
-    "the scores are multiplied by the square root of D_h. They are too large as it "
-    "is.": (lambda q, k, v: _attend(_products(q, k) * _sqrt_dim(q), v)),
-    "the weights are divided, after softmax: those of a query no longer sum to one. "
-    "It is the scores that are too large.": _weights_divided,
-    "this is the square root of the number of keys. Scores are sums over the entries "
-    "of a *query*: the last axis.": (
-        lambda q, k, v: _attend(_products(q, k) / k.shape[-2] ** 0.5, v)
+    lambda q, k, v: _attend(_products(q, k), v): (
+        "the scores are not divided at all. Then they grow with the square root of "
+        "D_h, and softmax saturates."
     ),
-    "this is the square root of the number of queries. Scores are sums over the "
-    "entries of a *query*: the last axis.": (
-        lambda q, k, v: _attend(_products(q, k) / q.shape[-2] ** 0.5, v)
+    lambda q, k, v: _attend(_products(q, k) * _sqrt_dim(q), v): (
+        "the scores are multiplied by the square root of D_h. They are too large as it "
+        "is."
     ),
-    "this is the square root of the size of a value. Scores are sums over the entries "
-    "of a *query*.": lambda q, k, v: _attend(_products(q, k) / v.shape[-1] ** 0.5, v),
-    "the scores are divided by the fourth root of D_h. Divide the query *and* the key "
-    "by it, or the scores by the square root.": (
-        lambda q, k, v: _attend(_products(q, k) / q.shape[-1] ** 0.25, v)
+    _weights_divided: (
+        "the weights are divided, after softmax: those of a query no longer sum to "
+        "one. It is the scores that are too large."
     ),
-    "softmax runs over the queries now. That axis was right: the weights of *one* "
-    "query sum to one.": lambda q, k, v: _attend(
-        _products(q, k) / _sqrt_dim(q), v, dim=-2
+    lambda q, k, v: _attend(_products(q, k) / k.shape[-2] ** 0.5, v): (
+        "this is the square root of the number of keys. Scores are sums over the "
+        "entries of a *query*: the last axis."
     ),
-    "the two are in the wrong order: first the output, then the weights.": (
-        lambda q, k, v: _attention(q, k, v)[::-1]
+    lambda q, k, v: _attend(_products(q, k) / q.shape[-2] ** 0.5, v): (
+        "this is the square root of the number of queries. Scores are sums over the "
+        "entries of a *query*: the last axis."
     ),
-    "the axes of the key are swapped from the front, which is right for one number of "
-    "axes only. `transpose(-2, -1)` swaps the last two, whatever comes before them.": (
-        lambda q, k, v: _attend(q @ k.transpose(1, 2) / _sqrt_dim(q), v)
+    lambda q, k, v: _attend(_products(q, k) / v.shape[-1] ** 0.5, v): (
+        "this is the square root of the size of a value. Scores are sums over the "
+        "entries of a *query*."
     ),
-    "`.T` reverses all axes, the batch, too. `transpose(-2, -1)` swaps the last "
-    "two.": lambda q, k, v: _attend(
-        q @ k.permute(*range(k.ndim)[::-1]) / _sqrt_dim(q), v
+    lambda q, k, v: _attend(_products(q, k) / q.shape[-1] ** 0.25, v): (
+        "the scores are divided by the fourth root of D_h. Divide the query *and* the "
+        "key by it, or the scores by the square root."
+    ),
+    lambda q, k, v: _attend(_products(q, k) / _sqrt_dim(q), v, dim=-2): (
+        "softmax runs over the queries now. That axis was right: the weights of *one* "
+        "query sum to one."
+    ),
+    lambda q, k, v: _attention(q, k, v)[::-1]: (
+        "the two are in the wrong order: first the output, then the weights."
+    ),
+    lambda q, k, v: _attend(q @ k.transpose(1, 2) / _sqrt_dim(q), v): (
+        "the axes of the key are swapped from the front, which is right for one number "
+        "of axes only. `transpose(-2, -1)` swaps the last two, whatever comes before "
+        "them."
+    ),
+    lambda q, k, v: _attend(q @ k.permute(*range(k.ndim)[::-1]) / _sqrt_dim(q), v): (
+        "`.T` reverses all axes, the batch, too. `transpose(-2, -1)` swaps the last "
+        "two."
     ),
 }
 
 
-def check_mended_scores(answer: Callable) -> None:
-    """Checks the scaling of the scores by 1/sqrt(D_h).
-
-    Raises:
-        Hint: it is not right yet.
-    """
-    is_a_function(answer, "mended_attention")
-    inputs = [
-        _random(66, (2, 5, 9), (2, 7, 9), (2, 7, 4)),
-        _random(67, (1, 4, 16), (1, 4, 16), (1, 4, 5)),
-        _random(68, (2, 3, 5, 4), (2, 3, 6, 4), (2, 3, 6, 2)),
-        _random(69, (3, 8), (2, 8), (2, 6)),
-    ]
-    compare(answer, _attention, inputs, SCALES)
-    passed("mended: scaled by 1/√D_h")
+check_mended_scores = Task(
+    "mended_attention",
+    "mended: scaled by 1/√D_h",
+    Case(
+        inputs=[
+            _random(66, (2, 5, 9), (2, 7, 9), (2, 7, 4)),
+            _random(67, (1, 4, 16), (1, 4, 16), (1, 4, 5)),
+            _random(68, (2, 3, 5, 4), (2, 3, 6, 4), (2, 3, 6, 2)),
+            _random(69, (3, 8), (2, 8), (2, 6)),
+        ],
+        right=_attention,
+        mistakes=SCALES,
+    ),
+)
 
 
 def _entropy_of(weights: torch.Tensor) -> torch.Tensor:
@@ -310,74 +298,79 @@ def _over_queries(query, key, temperature) -> float:
 
 
 ENTROPIES = {
-    "a weight so small that it is stored as 0 makes the result NaN: 0 times minus "
-    "infinity. It should count as 0: `torch.xlogy` does it, and so do log_softmax or a "
-    "`clamp` inside the logarithm.": _of_weights(
-        lambda w: -(w * w.log()).sum(dim=-1).mean()
+    _of_weights(lambda w: -(w * w.log()).sum(dim=-1).mean()): (
+        "a weight so small that it is stored as 0 makes the result NaN: 0 times minus "
+        "infinity. It should count as 0: `torch.xlogy` does it, and so do log_softmax "
+        "or a `clamp` inside the logarithm."
     ),
-    "a weight of 0 makes the sum of its whole row NaN, and you count that row as 0. It "
-    "is the single product, 0 times minus infinity, that counts as 0: put "
-    "`nan_to_num` before the sum.": _of_weights(
-        lambda w: -(w * w.log()).sum(dim=-1).nan_to_num().mean()
+    _of_weights(lambda w: -(w * w.log()).sum(dim=-1).nan_to_num().mean()): (
+        "a weight of 0 makes the sum of its whole row NaN, and you count that row as "
+        "0. It is the single product, 0 times minus infinity, that counts as 0: put "
+        "`nan_to_num` before the sum."
     ),
-    "the temperature multiplies the scores. It divides them: a high one makes them "
-    "alike.": _of_scores(lambda q, t: _sqrt_dim(q) / t),
-    "the temperature has no effect.": _of_scores(lambda q, t: _sqrt_dim(q)),
-    "the square root of D_h is missing: the temperature divides the scores *once "
-    "more*.": (_of_scores(lambda q, t: t)),
-    "the scores are divided by D_h and not by its square root.": _of_scores(
+    _of_scores(lambda q, t: _sqrt_dim(q) / t): (
+        "the temperature multiplies the scores. It divides them: a high one makes them "
+        "alike."
+    ),
+    _of_scores(lambda q, t: _sqrt_dim(q)): "the temperature has no effect.",
+    _of_scores(lambda q, t: t): (
+        "the square root of D_h is missing: the temperature divides the scores *once "
+        "more*."
+    ),
+    _of_scores(
         lambda q, t: q.shape[-1] * t
-    ),
-    "the temperature stands under the square root. Only D_h does.": _of_scores(
+    ): "the scores are divided by D_h and not by its square root.",
+    _of_scores(
         lambda q, t: (q.shape[-1] * t) ** 0.5
-    ),
-    "the logarithm has another base: ln is `log`, not `log2` or `log10`.": _of_weights(
+    ): "the temperature stands under the square root. Only D_h does.",
+    _of_weights(
         lambda w: _entropy_of(w).mean() / torch.tensor(2.0).log()
-    ),
-    "this is the sum over all queries. The task asks for their mean.": _of_weights(
+    ): "the logarithm has another base: ln is `log`, not `log2` or `log10`.",
+    _of_weights(
         lambda w: _entropy_of(w).sum()
+    ): "this is the sum over all queries. The task asks for their mean.",
+    _of_weights(lambda w: _entropy_of(w).sum(dim=-1).mean()): (
+        "this is the sum over the queries of a sequence. The task asks for the mean "
+        "over all queries."
     ),
-    "this is the sum over the queries of a sequence. The task asks for the mean over "
-    "all queries.": _of_weights(lambda w: _entropy_of(w).sum(dim=-1).mean()),
-    "you take the mean over the keys, too. The entropy of a query is a *sum* over "
-    "them.": _of_weights(lambda w: -torch.xlogy(w, w).mean()),
-    "the sign: logarithms of probabilities are negative, an entropy is "
-    "not.": _of_weights(lambda w: -_entropy_of(w).mean()),
-    "the weights of the queries are averaged first. A mean of peaked weights looks "
-    "flat: take the entropy of each query, then the mean.": _of_weights(
-        lambda w: _entropy_of(w.mean(dim=-2)).mean()
+    _of_weights(lambda w: -torch.xlogy(w, w).mean()): (
+        "you take the mean over the keys, too. The entropy of a query is a *sum* over "
+        "them."
     ),
-    "softmax runs over the queries. The weights of *one* query sum to one: over the "
-    "keys, the last axis.": _over_queries,
-    "this is the entropy of one sequence. The mean is over all of them.": (
-        lambda q, k, t: _entropy_of(_weights(q[:1], k[:1], t)).mean().item()
+    _of_weights(lambda w: -_entropy_of(w).mean()): (
+        "the sign: logarithms of probabilities are negative, an entropy is not."
     ),
-    "the temperature divides the weights, after softmax, and not the scores.": (
-        lambda q, k, t: _entropy_of(_weights(q, k, 1) / t).mean().item()
+    _of_weights(lambda w: _entropy_of(w.mean(dim=-2)).mean()): (
+        "the weights of the queries are averaged first. A mean of peaked weights looks "
+        "flat: take the entropy of each query, then the mean."
+    ),
+    _over_queries: (
+        "softmax runs over the queries. The weights of *one* query sum to one: over "
+        "the keys, the last axis."
+    ),
+    lambda q, k, t: _entropy_of(_weights(q[:1], k[:1], t)).mean().item(): (
+        "this is the entropy of one sequence. The mean is over all of them."
+    ),
+    lambda q, k, t: _entropy_of(_weights(q, k, 1) / t).mean().item(): (
+        "the temperature divides the weights, after softmax, and not the scores."
     ),
 }
 
 
-def check_attention_entropy(answer: Callable) -> None:
-    """Checks the mean entropy of attention weights at several temperatures.
-
-    Raises:
-        Hint: it is not right yet.
-    """
-    is_a_function(answer, "measure_entropy")
-    inputs = [
-        (*_random(70, (2, 3, 6), (2, 5, 6)), 1.5),
-        (*_random(71, (3, 4, 5), (3, 2, 5)), 0.5),
-        (*_random(72, (1, 6, 10), (1, 7, 10)), 1.0),
-        (torch.ones(2, 3, 4), torch.ones(2, 9, 4), 2),  # ln 9: all alike
-        (*_random(73, (2, 4, 8), (2, 6, 8)), 1e-3),  # some weights are 0
-    ]
-    compare(
-        lambda *given: as_number(answer(*given)),
-        _of_weights(lambda w: _entropy_of(w).mean()),
-        inputs,
-        ENTROPIES,
+check_attention_entropy = Task(
+    "measure_entropy",
+    "entropy of the weights at a temperature",
+    Case(
+        inputs=[
+            (*_random(70, (2, 3, 6), (2, 5, 6)), 1.5),
+            (*_random(71, (3, 4, 5), (3, 2, 5)), 0.5),
+            (*_random(72, (1, 6, 10), (1, 7, 10)), 1.0),
+            (torch.ones(2, 3, 4), torch.ones(2, 9, 4), 2),  # ln 9: all alike
+            (*_random(73, (2, 4, 8), (2, 6, 8)), 1e-3),  # some weights are 0
+        ],
+        right=_of_weights(lambda w: _entropy_of(w).mean()),
+        mistakes=ENTROPIES,
         tolerance=1e-4,
         gradient=False,
-    )
-    passed("entropy of the weights at a temperature")
+    ),
+)

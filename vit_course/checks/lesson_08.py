@@ -1,4 +1,4 @@
-"""Checks of the exercises of lesson 08: the MLP."""
+"""Tasks of the exercises of lesson 08: the MLP."""
 
 import math
 
@@ -7,16 +7,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from going_modular.mlp import MLPBlock
-from vit_course.checks.hints import (
-    as_number,
-    compare,
-    equal,
-    hint,
-    is_a_class,
-    learners_code,
-    passed,
-    with_parameters,
-)
+from vit_course.checks.hints import hint, learners_code
+from vit_course.checks.task import Case, Task, equal
 
 
 def _random(shapes, seed: int, size: float = 1.0) -> list[torch.Tensor]:
@@ -45,10 +37,10 @@ def _tanh_gelu(x):
 
 
 ACTIVATIONS = {
-    "the GELU is missing: without it, two layers are one matrix.": lambda x: x,
-    "ReLU stands where the GELU belongs.": F.relu,
-    "this is the approximate GELU, with tanh. The lesson uses the exact one.": (
-        _tanh_gelu
+    lambda x: x: "the GELU is missing: without it, two layers are one matrix.",
+    F.relu: "ReLU stands where the GELU belongs.",
+    _tanh_gelu: (
+        "this is the approximate GELU, with tanh. The lesson uses the exact one."
     ),
 }
 
@@ -74,15 +66,18 @@ def _normalised(x):
 
 
 CONVOLUTION_MISTAKES = {
-    text: _on_axis_1(_mlp(activation)) for text, activation in ACTIVATIONS.items()
-} | {
-    "there is a GELU behind the second layer, too. It stands between them.": (
-        _on_axis_1(_mlp(last=F.gelu))
+    **{_on_axis_1(_mlp(wrong)): text for wrong, text in ACTIVATIONS.items()},
+    _on_axis_1(_mlp(last=F.gelu)): (
+        "there is a GELU behind the second layer, too. It stands between them."
     ),
-    "LayerNorm is not asked for: the module computes `block.mlp`, and `layer_norm` "
-    "stands before it.": _on_axis_1(_mlp(first=_normalised)),
-    "your module turns the axes itself. It gets (B, D, N), as `nn.Conv1d` wants it, "
-    "and gives back (B, D, N).": _turned,
+    _on_axis_1(_mlp(first=_normalised)): (
+        "LayerNorm is not asked for: the module computes `block.mlp`, and `layer_norm` "
+        "stands before it."
+    ),
+    _turned: (
+        "your module turns the axes itself. It gets (B, D, N), as `nn.Conv1d` wants "
+        "it, and gives back (B, D, N)."
+    ),
 }
 
 
@@ -151,43 +146,39 @@ def _check_copies(convolutions, weights) -> None:
         )
 
 
-def check_mlp_of_convolutions(answer) -> None:
-    """Checks the MLP as two convolutions with the weights of a block.
+def _call_convolutions(answer, x, *weights):
+    size, dim = weights[0].shape
+    module = answer(_block(dim, size, weights))
+    convolutions = _convolutions(module)
+    copy = x.detach().clone()
+    out = module.train()(x)
+    _check_tensor(out, "the module")
+    hint(
+        out.shape == x.shape,
+        f"for an input {tuple(x.shape)}, (B, D, N), the module gives "
+        f"{tuple(out.shape)}. The shape should stay.",
+    )
+    text = "called twice, your module gives two outputs: it holds dropout."
+    hint(equal(out.detach(), module(copy).detach()), text)
+    if not equal(out.detach(), _on_axis_1(_mlp())(x, *weights).detach()):
+        _check_copies(convolutions, weights)
+    return out
 
-    Raises:
-        Hint: it is not right yet.
-    """
-    right = _on_axis_1(_mlp())
 
-    def call(x, *weights):
-        size, dim = weights[0].shape
-        module = answer(_block(dim, size, weights))
-        convolutions = _convolutions(module)
-        copy = x.detach().clone()  # `compare` notices if x is changed
-        out = module.train()(x)
-        _check_tensor(out, "the module")
-        hint(
-            out.shape == x.shape,
-            f"for an input {tuple(x.shape)}, (B, D, N), the module gives "
-            f"{tuple(out.shape)}. The shape should stay.",
-        )
-        text = "called twice, your module gives two outputs: it holds dropout."
-        hint(equal(out.detach(), module(copy).detach()), text)
-        if not equal(out.detach(), right(x, *weights).detach()):
-            _check_copies(convolutions, weights)
-        return out
-
+def _blocks() -> list[tuple]:
     inputs = []
     for i, (b, n, dim, size) in enumerate(((2, 5, 8, 32), (1, 7, 3, 5), (3, 2, 4, 6))):
         shapes = [(b, dim, n), (size, dim), (size,), (dim, size), (dim,)]
         inputs.append(tuple(_random(shapes, 80 + i)))
-    compare(call, right, inputs, CONVOLUTION_MISTAKES)
+    return inputs
 
-    x, *weights = inputs[1]
+
+def _check_apart(answer) -> None:
+    """Checks that the block stays as it is, and that the copies can be trained."""
+    x, *weights = _blocks()[1]
     block = _block(3, 5, weights)
     before = {name: value.clone() for name, value in block.state_dict().items()}
-    with learners_code():
-        module = answer(block)
+    module = answer(block)
     text = "your code changes the block. It should only read it."
     hint(_unchanged(block, before), text)
     convolutions = _convolutions(module)
@@ -203,10 +194,9 @@ def check_mlp_of_convolutions(answer) -> None:
         "module and block share memory: when one is trained, the other changes, too. "
         "Copy the weights (`load_state_dict`, `copy_` or `clone`).",
     )
-    with learners_code():
-        out = module(x)
+    out = module(x)
     hint(
-        equal(out.detach(), right(x, *other)),
+        equal(out.detach(), _on_axis_1(_mlp())(x, *other)),
         "the output does not depend on the weights of the two convolutions: does "
         "something else do the work?",
     )
@@ -219,7 +209,19 @@ def check_mlp_of_convolutions(answer) -> None:
         "no gradient arrives at a weight of the convolutions: the module could not be "
         "trained. `.data`, `detach` and `no_grad` in `forward` cut the graph.",
     )
-    passed("the MLP as two convolutions")
+
+
+check_mlp_of_convolutions = Task(
+    "as_convolutions",
+    "the MLP as two convolutions",
+    Case(
+        inputs=_blocks,
+        call=_call_convolutions,
+        right=_on_axis_1(_mlp()),
+        mistakes=CONVOLUTION_MISTAKES,
+    ),
+    also=[_check_apart],
+)
 
 
 def _unchanged(module: nn.Module, before: dict[str, torch.Tensor]) -> bool:
@@ -241,47 +243,34 @@ def _gated(combine):
 
 
 GATE_MISTAKES = {
-    "GELU acts on `value`. It belongs on `gate`.": _gated(lambda g, v: g * F.gelu(v)),
-    "GELU is missing: it acts on `gate`, before the product.": _gated(
+    lambda tokens, wg, bg, wv, bv, wo, bo: (
+        F.gelu(tokens @ wg.T + bg) * (tokens @ wv.T + bv)
+    ): ("the product is of size M. The last matrix maps from M back to D."),
+    _gated(lambda g, v: g * F.gelu(v)): "GELU acts on `value`. It belongs on `gate`.",
+    _gated(
         lambda g, v: g * v
-    ),
-    "GELU acts on the product. It belongs on `gate` alone, before the product.": _gated(
+    ): "GELU is missing: it acts on `gate`, before the product.",
+    _gated(
         lambda g, v: F.gelu(g * v)
-    ),
-    "GELU acts on both. It belongs on `gate` alone.": _gated(
+    ): "GELU acts on the product. It belongs on `gate` alone, before the product.",
+    _gated(
         lambda g, v: F.gelu(g) * F.gelu(v)
-    ),
-    "the two are added. A gate multiplies, element by element.": _gated(
+    ): "GELU acts on both. It belongs on `gate` alone.",
+    _gated(
         lambda g, v: F.gelu(g) + v
-    ),
-    "the gate has a sigmoid: that is GLU. GEGLU has the GELU in its place.": _gated(
+    ): "the two are added. A gate multiplies, element by element.",
+    _gated(
         lambda g, v: g.sigmoid() * v
-    ),
-    "the gate has SiLU: that is SwiGLU. GEGLU has the GELU in its place.": _gated(
+    ): "the gate has a sigmoid: that is GLU. GEGLU has the GELU in its place.",
+    _gated(
         lambda g, v: F.silu(g) * v
-    ),
-    "ReLU stands where the GELU belongs.": _gated(lambda g, v: g.relu() * v),
-    "this is the approximate GELU, with tanh. The lesson uses the exact one.": _gated(
+    ): "the gate has SiLU: that is SwiGLU. GEGLU has the GELU in its place.",
+    _gated(lambda g, v: g.relu() * v): "ReLU stands where the GELU belongs.",
+    _gated(
         lambda g, v: _tanh_gelu(g) * v
-    ),
-    "`value` is not used: this is the ordinary MLP.": _gated(lambda g, v: F.gelu(g)),
+    ): "this is the approximate GELU, with tanh. The lesson uses the exact one.",
+    _gated(lambda g, v: F.gelu(g)): "`value` is not used: this is the ordinary MLP.",
 }
-
-
-def _of_one_shape(call):
-    """Names the tokens if the shape is wrong; `compare` would list all parameters."""
-
-    def checked(tokens, *parameters):
-        out = call(tokens, *parameters)
-        _check_tensor(out, "`forward`")
-        hint(
-            out.shape == tokens.shape,
-            f"for tokens {tuple(tokens.shape)}, `forward` gives {tuple(out.shape)}. "
-            "The shape should stay: the last matrix maps from M back to D.",
-        )
-        return out
-
-    return checked
 
 
 def _exact(dim: int, size: int) -> float:
@@ -293,66 +282,83 @@ def _nearest(dim: int, size: int) -> int:
     return round(_exact(dim, size))
 
 
+TOO_SMALL = (
+    "`nearest_size` is one too small. Is the fraction truncated, though the "
+    "nearest integer is above (`round`)? Or a bias forgotten?"
+)
 SIZE_MISTAKES = {
-    "`nearest_size` gives `mlp_size` itself: with three matrices in place of two, that "
-    "is half as many parameters again.": lambda dim, size: size,
-    "`nearest_size` gives half of `mlp_size`. GEGLU has a third matrix, which maps "
-    "back to D; does the ordinary MLP not have one, too?": lambda dim, size: size // 2,
-    "`nearest_size` is one too small. Is the fraction truncated, though the nearest "
-    "integer is above (`round`)? Or a bias forgotten?": (
-        lambda dim, size: math.floor(_exact(dim, size))
+    lambda dim, size: size: (
+        "`nearest_size` gives `mlp_size` itself: with three matrices in place of two, "
+        "that is half as many parameters again."
     ),
-    "`nearest_size` is one too large. Do you always round up? Or count more than the "
-    "dense layers?": (lambda dim, size: math.ceil(_exact(dim, size))),
-    "`nearest_size` leaves out the biases. With them M is not exactly two thirds of "
-    "`mlp_size`: D and mlp_size both matter.": lambda dim, size: round(2 * size / 3),
-    "`nearest_size` leaves out the biases, and truncates instead of "
-    "rounding.": lambda dim, size: 2 * size // 3,
-    "`nearest_size` takes 4 D for granted. Use `mlp_size`.": (
-        lambda dim, size: _nearest(dim, 4 * dim)
+    lambda dim, size: size // 2: (
+        "`nearest_size` gives half of `mlp_size`. GEGLU has a third matrix, which maps "
+        "back to D; does the ordinary MLP not have one, too?"
     ),
-    "`nearest_size` takes 4 D for granted, and leaves out the biases.": (
-        lambda dim, size: round(8 * dim / 3)
+    lambda dim, size: math.floor(_exact(dim, size)): TOO_SMALL,
+    lambda dim, size: round(2 * size * dim / (3 * dim + 1)): TOO_SMALL,
+    lambda dim, size: math.ceil(_exact(dim, size)): (
+        "`nearest_size` is one too large. Do you always round up? Or count more than "
+        "the dense layers?"
     ),
-    "`nearest_size` is not rounded: M counts hidden units.": _exact,
+    lambda dim, size: round(2 * size / 3): (
+        "`nearest_size` leaves out the biases. With them M is not exactly two thirds "
+        "of `mlp_size`: D and mlp_size both matter."
+    ),
+    lambda dim, size: 2 * size // 3: (
+        "`nearest_size` leaves out the biases, and truncates instead of rounding."
+    ),
+    lambda dim, size: _nearest(dim, 4 * dim): (
+        "`nearest_size` takes 4 D for granted. Use `mlp_size`."
+    ),
+    lambda dim, size: round(8 * dim / 3): (
+        "`nearest_size` takes 4 D for granted, and leaves out the biases."
+    ),
+    _exact: "`nearest_size` is not rounded: M counts hidden units.",
 }
 
 
-def check_geglu(answer: type) -> None:
-    """Checks a gated MLP, and the size that makes it as large as the ordinary one.
+def _size(answer, dim: int, size: int):
+    found = answer.nearest_size(dim, size)
+    exact = found == _exact(dim, size) != round(found)  # a mistake of its own
+    text = f"`nearest_size` gives a {type(found).__name__}; M is an int"
+    hint(not isinstance(found, float) or exact or found != round(found), text)
+    return found
 
-    Raises:
-        Hint: it is not right yet.
-    """
-    is_a_class(answer, "GEGLU")
-    for dim, size in ((4, 7), (6, 5), (3, 16)):
-        with learners_code():
-            module = answer(dim, size)
-        call = with_parameters(module, *GATED)
-        shapes = [(size, dim), (size,), (size, dim), (size,), (dim, size), (dim,)]
-        have = dict(module.named_parameters())
-        for name, shape in zip(GATED, shapes, strict=True):
-            hint(
-                tuple(have[name].shape) == shape,
-                f"GEGLU({dim}, {size}): `{name}` has shape {tuple(have[name].shape)}, "
-                f"expected {shape}. nn.Linear(inputs, outputs) stores (outputs, "
-                "inputs).",
-            )
-        inputs = [
-            tuple(_random([given, *shapes], 85 + i, 0.8))
-            for i, given in enumerate(((2, 5, dim), (1, 3, dim), (7, dim)))
-        ]
-        right = _gated(lambda g, v: F.gelu(g) * v)
-        compare(_of_one_shape(call), right, inputs, GATE_MISTAKES)
-    text = "the class has no function `nearest_size`, or it is not static"
-    hint(callable(getattr(answer, "nearest_size", None)), text)
-    sizes = [(768, 3072), (1, 103), (4, 64), (4, 16), (3, 100), (5, 10), (192, 768)]
-    compare(answer.nearest_size, _nearest, sizes, SIZE_MISTAKES, gradient=False)
-    with learners_code():
-        kind = type(answer.nearest_size(768, 3072))
-    hint(kind is int, f"`nearest_size` gives a {kind.__name__}; M is an int")
-    passed("GEGLU, and the M that makes it as large as the ordinary MLP")
 
+def _sizes_of(shapes: list[tuple], seed: int) -> list[tuple]:
+    """Tokens and parameters for the sizes (D, M)."""
+    return [
+        tuple(_random([(*axes, dim), *parameters(dim, size)], seed + i, 0.8))
+        for dim, size, parameters in shapes
+        for i, axes in enumerate(((2, 5), (1, 3), (7,)))
+    ]
+
+
+def _gated_shapes(dim: int, size: int) -> list[tuple]:
+    return [(size, dim), (size,), (size, dim), (size,), (dim, size), (dim,)]
+
+
+check_geglu = Task(
+    "GEGLU",
+    "GEGLU, and the M that makes it as large as the ordinary MLP",
+    Case(
+        sizes=lambda tokens, weight, *_: (weight.shape[1], weight.shape[0]),
+        parameters=GATED,
+        inputs=_sizes_of(
+            [(d, m, _gated_shapes) for d, m in ((4, 7), (6, 5), (3, 16))], 85
+        ),
+        right=_gated(lambda g, v: F.gelu(g) * v),
+        mistakes=GATE_MISTAKES,
+    ),
+    Case(
+        inputs=[(768, 3072), (1, 103), (4, 64), (4, 16), (3, 100), (5, 10), (192, 768)],
+        call=_size,
+        right=_nearest,
+        mistakes=SIZE_MISTAKES,
+        gradient=False,
+    ),
+)
 
 # 3. Dropout
 
@@ -463,61 +469,85 @@ def _check_training(module: nn.Module) -> None:
         hint(abs((kept == i).float().mean() - rate) < 0.05, each)
 
 
-def check_mended_dropout(answer: type) -> None:
-    """Checks an MLP whose dropout acts in training and not in evaluation.
+def _rate(tokens) -> float:
+    return 0.0 if tokens.shape[-1] == 6 else 0.5
 
-    Raises:
-        Hint: it is not right yet.
-    """
-    is_a_class(answer, "MendedMLP")
-    mistakes = {text: _mlp(a) for text, a in ACTIVATIONS.items()} | {
+
+def _scaled_in_evaluation(factor):
+    def call(tokens, *weights):
+        scale = factor(1 - _rate(tokens))
+        return scale * _mlp(lambda x: scale * F.gelu(x))(tokens, *weights)
+
+    return call
+
+
+DENSE_MISTAKES = {
+    **{_mlp(wrong): text for wrong, text in ACTIVATIONS.items()},
+    _scaled_in_evaluation(lambda keep: keep): (
         "in evaluation the values are multiplied by 1 - p. What is kept in training is "
-        "divided by 1 - p already, so evaluation leaves all as it is.": (
-            lambda *given: 0.5 * _mlp(lambda x: 0.5 * F.gelu(x))(*given)
-        ),
+        "divided by 1 - p already, so evaluation leaves all as it is."
+    ),
+    _scaled_in_evaluation(lambda keep: 1 / keep): (
         "in evaluation the values are divided by 1 - p. That belongs to those that are "
-        "kept in training.": (lambda *given: 2 * _mlp(lambda x: 2 * F.gelu(x))(*given)),
-        "there is a GELU behind `narrow`, too. It stands between the layers.": (
-            _mlp(last=F.gelu)
-        ),
-        "LayerNorm is not a part of the buggy MLP, and not of this one.": (
-            _mlp(first=_normalised)
-        ),
-    }
-    for dim, size, rate in ((4, 7, 0.5), (3, 2, 0.5), (6, 5, 0.0)):
-        with learners_code():
-            module = answer(dim, size, rate)
-        nn.Sequential(module).train(rate == 0)  # a rate of 0: as in evaluation
-        call = with_parameters(module, *DENSE)
+        "kept in training."
+    ),
+    _mlp(last=F.gelu): (
+        "there is a GELU behind `narrow`, too. It stands between the layers."
+    ),
+    _mlp(first=_normalised): (
+        "LayerNorm is not a part of the buggy MLP, and not of this one."
+    ),
+}
 
-        def called_twice(*given, call=call, rate=rate):
-            copies = [x.clone() for x in given]  # `compare` notices a changed one
-            out = call(*given)
-            again = call(*copies)
-            if isinstance(out, torch.Tensor):
-                text = IN_EVALUATION if rate else FIXED_RATE
-                hint(equal(out.detach(), again.detach()), text)
-            return out
 
-        shapes = [(size, dim), (size,), (dim, size), (dim,)]
-        inputs = [
-            tuple(_random([given, *shapes], 88 + i, 0.8))
-            for i, given in enumerate(((2, 5, dim), (1, 3, dim), (7, dim)))
-        ]
-        compare(_of_one_shape(called_twice), _mlp(), inputs, mistakes)
-    with learners_code():
-        module = answer(3, 2, RATE)
+def _dense_shapes(dim: int, size: int) -> list[tuple]:
+    return [(size, dim), (size,), (dim, size), (dim,)]
+
+
+def _set_mode(module: nn.Module, tokens, *_) -> None:
+    nn.Sequential(module).train(_rate(tokens) == 0)  # a rate of 0: as in evaluation
+
+
+def _called_twice(call, tokens, *parameters):
+    copy = tokens.clone()
+    out, again = call(tokens, *parameters), call(copy, *parameters)
+    if isinstance(out, torch.Tensor):
+        text = IN_EVALUATION if _rate(tokens) else FIXED_RATE
+        hint(equal(out.detach(), again.detach()), text)
+    return out
+
+
+def _check_modes(answer: type) -> None:
+    """Checks training, evaluation, and training again."""
+    module = answer(3, 2, RATE)
     model = nn.Sequential(module)
     _check_training(module)
     tokens = torch.ones(2, 50, 3)
-    with learners_code(), torch.no_grad():
+    with torch.no_grad():
         model.eval()
         first, second = module(tokens), module(tokens)
     hint(torch.equal(first, second), IN_EVALUATION)
     hint(equal(first, torch.full_like(first, _outcomes(0, 0)[0])), IN_EVALUATION)
     model.train()
     _check_training(module)
-    passed("mended: dropout in training, none in evaluation")
+
+
+check_mended_dropout = Task(
+    "MendedMLP",
+    "mended: dropout in training, none in evaluation",
+    Case(
+        sizes=lambda tokens, weight, *_: (*weight.shape[::-1], _rate(tokens)),
+        parameters=DENSE,
+        made=_set_mode,
+        inputs=_sizes_of(
+            [(d, m, _dense_shapes) for d, m in ((4, 7), (3, 2), (6, 5))], 88
+        ),
+        call=_called_twice,
+        right=_mlp(),
+        mistakes=DENSE_MISTAKES,
+    ),
+    also=[_check_modes],
+)
 
 
 # 4. Dead units
@@ -534,79 +564,60 @@ def _of_hidden(measure, bias: float = 1.0):
 
 
 DEAD_MISTAKES = {
-    "this is how many units are dead. Their fraction is that, divided by "
-    "M.": _of_hidden(lambda h: (h.flatten(end_dim=-2) <= 0).all(dim=0).sum()),
-    "this is the fraction of units that are active.": _of_hidden(
+    _of_hidden(lambda h: (h.flatten(end_dim=-2) <= 0).all(dim=0).sum()): (
+        "this is how many units are dead. Their fraction is that, divided by M."
+    ),
+    _of_hidden(
         lambda h: 1 - _dead_fraction(h)
-    ),
-    "this is the fraction in per cent. It should lie between 0 and 1.": _of_hidden(
+    ): "this is the fraction of units that are active.",
+    _of_hidden(
         lambda h: 100 * _dead_fraction(h)
+    ): "this is the fraction in per cent. It should lie between 0 and 1.",
+    _of_hidden(lambda h: (h <= 0).float().mean()): (
+        "this is the fraction of all zeros after ReLU, over units *and* inputs. Most "
+        "of those units are active for another input. First decide for each unit: is "
+        "it zero for all inputs?"
     ),
-    "this is the fraction of all zeros after ReLU, over units *and* inputs. Most of "
-    "those units are active for another input. First decide for each unit: is it zero "
-    "for all inputs?": (_of_hidden(lambda h: (h <= 0).float().mean())),
-    "a unit counts as dead when it is zero for *one* input. It must be zero for "
-    "all.": _of_hidden(lambda h: (h.flatten(end_dim=-2) <= 0).any(0).float().mean()),
-    "this is the fraction of *inputs* for which all units are zero. Units are the last "
-    "axis; `all` belongs on the others.": _of_hidden(
-        lambda h: (h <= 0).all(dim=-1).float().mean()
+    _of_hidden(lambda h: (h.flatten(end_dim=-2) <= 0).any(0).float().mean()): (
+        "a unit counts as dead when it is zero for *one* input. It must be zero for "
+        "all."
     ),
-    "a unit that reaches exactly 0 and never more is dead, too: ReLU gives 0.": (
-        _of_hidden(lambda h: (h.flatten(end_dim=-2) < 0).all(0).float().mean())
+    _of_hidden(lambda h: (h <= 0).all(dim=-1).float().mean()): (
+        "this is the fraction of *inputs* for which all units are zero. Units are the "
+        "last axis; `all` belongs on the others."
     ),
-    "the bias of the layer is missing. It is what makes most units dead.": _of_hidden(
+    _of_hidden(lambda h: (h.flatten(end_dim=-2) < 0).all(0).float().mean()): (
+        "a unit that reaches exactly 0 and never more is dead, too: ReLU gives 0."
+    ),
+    _of_hidden(
         _dead_fraction, bias=0.0
+    ): "the bias of the layer is missing. It is what makes most units dead.",
+    _of_hidden(lambda h: (h.flatten(end_dim=-2).mean(0) <= 0).float().mean()): (
+        "a unit is judged by its mean over the inputs. It is active if it is positive "
+        "for one of them."
     ),
-    "a unit is judged by its mean over the inputs. It is active if it is positive for "
-    "one of them.": _of_hidden(
-        lambda h: (h.flatten(end_dim=-2).mean(0) <= 0).float().mean()
+    _of_hidden(lambda h: (h <= 0).all(dim=0).float().mean()): (
+        "with several leading axes, only the first was reduced. A unit is dead when it "
+        "is zero for all tokens of all images."
     ),
-    "with several leading axes, only the first was reduced. A unit is dead when it is "
-    "zero for all tokens of all images.": _of_hidden(
-        lambda h: (h <= 0).all(dim=0).float().mean()
-    ),
-    "with several leading axes, only one was reduced. A unit is dead when it is zero "
-    "for all tokens of all images.": _of_hidden(
-        lambda h: (h <= 0).all(dim=-2).float().mean()
+    _of_hidden(lambda h: (h <= 0).all(dim=-2).float().mean()): (
+        "with several leading axes, only one was reduced. A unit is dead when it is "
+        "zero for all tokens of all images."
     ),
 }
 
 
-def _on_all(call, inputs: list[tuple]) -> dict:
-    """The mistakes with the answer's values for all inputs.
-
-    One fraction of five units is soon met by chance.
-    """
-    try:
-        mine = [call(*(x.clone() for x in given)) for given in inputs]
-        return {
-            text: wrong
-            for text, wrong in DEAD_MISTAKES.items()
-            if equal(mine, [wrong(*given) for given in inputs])
-        }
-    except Exception:
-        return DEAD_MISTAKES  # `compare` says what the learner's code raises
+def _measure_layer(answer, weight, bias, inputs):
+    layer = nn.Linear(weight.shape[1], weight.shape[0])
+    layer.weight.data.copy_(weight)
+    layer.bias.data.copy_(bias)
+    before = {name: p.clone() for name, p in layer.state_dict().items()}
+    found = answer(layer, inputs)
+    hint(_unchanged(layer, before), "your code changes the layer that it measures.")
+    return found
 
 
-def check_dead_units(answer) -> None:
-    """Checks the fraction of dead hidden units, zero after ReLU for all inputs.
-
-    Raises:
-        Hint: it is not right yet.
-    """
-
-    def call(weight, bias, inputs):
-        layer = nn.Linear(weight.shape[1], weight.shape[0])
-        layer.weight.data.copy_(weight.detach())
-        layer.bias.data.copy_(bias.detach())
-        before = {name: p.clone() for name, p in layer.state_dict().items()}
-        found = answer(layer, inputs.detach())
-        text = "your code changes the layer that it measures."
-        hint(_unchanged(layer, before), text)
-        if isinstance(found, torch.Tensor) and found.numel() == 1:
-            return found.item()
-        return as_number(found)
-
+def _layers() -> list[tuple]:
     rows = [[2.0, -1.0], [0.0, 1.0], [1.0, 1.0], [1.0, 0.0], [3.0, -1.0]]
     shown = (
         torch.tensor(rows),
@@ -614,17 +625,23 @@ def check_dead_units(answer) -> None:
         torch.tensor([[1.0, 2.0], [3.0, 1.0], [0.0, 4.0]]),
     )
     inputs = [shown]
-    for i, (axes, dim, size) in enumerate(
-        (((40,), 4, 16), ((3, 7), 5, 12), ((1,), 3, 8))
-    ):
+    sizes = ((40,), 4, 16), ((3, 7), 5, 12), ((1,), 3, 8)
+    for i, (axes, dim, size) in enumerate(sizes):
         weight, x = _random([(size, dim), (*axes, dim)], 90 + i)
         inputs.append((weight, torch.linspace(-7.0, 3.0, size), x))
-    right = _of_hidden(_dead_fraction)
-    mistakes = _on_all(call, inputs)
-    compare(call, right, inputs, mistakes, gradient=False)
-    # All dead, and none.
-    ends = [
-        (torch.zeros(3, 2), torch.full((3,), b), torch.ones(4, 2)) for b in (-1.0, 1.0)
-    ]
-    compare(call, right, ends, DEAD_MISTAKES, gradient=False)
-    passed("dead units, counted over all inputs")
+    for bias in (-1.0, 1.0):  # all dead, and none
+        inputs.append((torch.zeros(3, 2), torch.full((3,), bias), torch.ones(4, 2)))
+    return inputs
+
+
+check_dead_units = Task(
+    "dead_fraction",
+    "dead units, counted over all inputs",
+    Case(
+        inputs=_layers,
+        call=_measure_layer,
+        right=_of_hidden(_dead_fraction),
+        mistakes=DEAD_MISTAKES,
+        gradient=False,
+    ),
+)

@@ -1,7 +1,5 @@
 """Answers to the exercises of lesson 02."""
 
-import math
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -15,69 +13,6 @@ GRID = "check_mended_grid"
 SHARES = "check_variance_fractions"
 
 
-@wrong(COUNT, "the first stands at pixel 0")
-def steps_only(height, width, patch_size, step):
-    return ((height - patch_size) // step) * ((width - patch_size) // step)
-
-
-@wrong(COUNT, "but along *each*")
-def one_more_in_all(height, width, patch_size, step):
-    return ((height - patch_size) // step) * ((width - patch_size) // step) + 1
-
-
-@wrong(COUNT, "stick out")
-def whole_sides(height, width, patch_size, step):
-    return (height // step) * (width // step)
-
-
-@wrong(COUNT, "plays no part")
-def without_overlap(height, width, patch_size, step):
-    return height // patch_size * (width // patch_size)
-
-
-@wrong(COUNT, "are added")
-def added(height, width, patch_size, step):
-    return (height - patch_size) // step + 1 + (width - patch_size) // step + 1
-
-
-@wrong(COUNT, "swapped")
-def swapped_sizes(height, width, patch_size, step):
-    return ((height - step) // patch_size + 1) * ((width - step) // patch_size + 1)
-
-
-@wrong(COUNT, "Round down")
-def rounded_up(height, width, patch_size, step):
-    rows = math.ceil((height - patch_size) / step) + 1
-    return rows * (math.ceil((width - patch_size) / step) + 1)
-
-
-@wrong(COUNT, "one patch too many")
-def two_more(height, width, patch_size, step):
-    rows = (height - patch_size) // step + 2
-    return rows * ((width - patch_size) // step + 2)
-
-
-@wrong(COUNT, "ends at the last pixel")
-def range_too_short(height, width, patch_size, step):
-    rows = len(range(0, height - patch_size, step))
-    return rows * len(range(0, width - patch_size, step))
-
-
-@wrong(COUNT, "the height stands for both")
-def square_of_height(height, width, patch_size, step):
-    return ((height - patch_size) // step + 1) ** 2
-
-
-@wrong(COUNT, "How many columns")
-def one_side(height, width, patch_size, step):
-    return (height - patch_size) // step + 1
-
-
-@wrong(COUNT, "in brackets")
-def no_brackets(height, width, patch_size, step):
-    return (height - patch_size // step + 1) * (width - patch_size // step + 1)
-
-
 @wrong(COUNT, "keeps the fraction")
 def fractions(height, width, patch_size, step):
     return ((height - patch_size) / step + 1) * ((width - patch_size) / step + 1)
@@ -87,11 +22,6 @@ def fractions(height, width, patch_size, step):
 def floored_product(height, width, patch_size, step):
     product = ((height - patch_size) / step + 1) * ((width - patch_size) / step + 1)
     return product // 1
-
-
-@wrong(COUNT, "before you multiply")
-def product_of_fractions(height, width, patch_size, step):
-    return int(((height - patch_size) / step + 1) * ((width - patch_size) / step + 1))
 
 
 @wrong(COUNT, "by hand along one side")
@@ -146,73 +76,6 @@ def both_unfolds(images, patch_size, step):
 def ordered(images, patch_size, step, *axes):
     x = both_unfolds(images, patch_size, step).permute(0, *axes)
     return x.flatten(3).flatten(1, 2)
-
-
-@wrong(OVERLAP, "must come together")
-def not_permuted(images, patch_size, step):
-    x = both_unfolds(images, patch_size, step)
-    b, c, rows, columns, p, _ = x.shape
-    return x.reshape(b, rows * columns, c * p * p)
-
-
-@wrong(OVERLAP, "down the columns first")
-def columns_first(images, patch_size, step):
-    return ordered(images, patch_size, step, 3, 2, 1, 4, 5)
-
-
-@wrong(OVERLAP, "each patch is mirrored")
-def width_unfolded_first(images, patch_size, step):
-    x = images.unfold(3, patch_size, step).unfold(2, patch_size, step)
-    return x.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
-
-
-@wrong(OVERLAP, "channel varies fastest")
-def channel_last(images, patch_size, step):
-    return ordered(images, patch_size, step, 2, 3, 4, 5, 1)
-
-
-@wrong(OVERLAP, "each patch is a column")
-def as_columns(images, patch_size, step):
-    return ordered(images, patch_size, step, 2, 3, 1, 4, 5).transpose(1, 2)
-
-
-@wrong(OVERLAP, "do not overlap")
-def steps_of_a_patch(images, patch_size, step):
-    return ordered(images, patch_size, patch_size, 2, 3, 1, 4, 5)
-
-
-@wrong(OVERLAP, "takes the size first")
-def step_before_size(images, patch_size, step):
-    return ordered(images, step, patch_size, 2, 3, 1, 4, 5)
-
-
-@wrong(OVERLAP, "across only")
-def step_across_only(images, patch_size, step):
-    x = images.unfold(2, patch_size, patch_size).unfold(3, patch_size, step)
-    return x.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
-
-
-@wrong(OVERLAP, "one long list")
-def one_list(images, patch_size, step):
-    return ordered(images, patch_size, step, 2, 3, 1, 4, 5).flatten(0, 1)
-
-
-@wrong(OVERLAP, "still on their grid")
-def still_a_grid(images, patch_size, step):
-    return both_unfolds(images, patch_size, step).permute(0, 2, 3, 1, 4, 5)
-
-
-@wrong(OVERLAP, "not flat yet")
-def still_squares(images, patch_size, step):
-    x = both_unfolds(images, patch_size, step).permute(0, 2, 3, 1, 4, 5)
-    return x.flatten(1, 2)
-
-
-@wrong(OVERLAP, "`view` cannot do this")
-def by_view(images, patch_size, step):
-    x = both_unfolds(images, patch_size, step).permute(0, 2, 3, 1, 4, 5)
-    b, rows, columns, c, p, _ = x.shape
-    return x.view(b, rows * columns, c * p * p)
 
 
 @wrong(OVERLAP, "`F.unfold` does not take integers")
@@ -295,55 +158,11 @@ def sizes(images, patch_size):
     return b, c, height // patch_size, width // patch_size
 
 
-@wrong(GRID, "cut memory")
-def still_cutting_memory(images, patch_size):
-    return images.reshape(*sizes(images, patch_size), patch_size, patch_size)
-
-
 @wrong(GRID, "which rows and columns")
 def permuted_to_no_end(images, patch_size):
     b, c, rows, columns = sizes(images, patch_size)
     x = images.reshape(b, c, rows, columns, patch_size, patch_size)
     return x.transpose(2, 3).reshape(b, c, rows, columns, patch_size, patch_size)
-
-
-@wrong(GRID, "rows and columns of its pixels")
-def mirrored_patches(images, patch_size):
-    b, c, rows, columns = sizes(images, patch_size)
-    x = images.reshape(b, c, rows, patch_size, columns, patch_size)
-    return x.permute(0, 1, 2, 4, 5, 3)
-
-
-@wrong(GRID, "the grid is mirrored")
-def mirrored_grid(images, patch_size):
-    b, c, rows, columns = sizes(images, patch_size)
-    x = images.reshape(b, c, rows, patch_size, columns, patch_size)
-    return x.permute(0, 1, 4, 2, 3, 5)
-
-
-@wrong(GRID, "every n-th pixel")
-def every_nth(images, patch_size):
-    b, c, rows, columns = sizes(images, patch_size)
-    x = images.reshape(b, c, patch_size, rows, patch_size, columns)
-    return x.permute(0, 1, 3, 5, 2, 4)
-
-
-@wrong(GRID, "after the grid")
-def channels_inside(images, patch_size):
-    b, c, rows, columns = sizes(images, patch_size)
-    x = images.reshape(b, c, rows, patch_size, columns, patch_size)
-    return x.permute(0, 2, 4, 1, 3, 5)
-
-
-@wrong(GRID, "but flat")
-def the_lesson(images, patch_size):
-    return patchify(images, patch_size)
-
-
-@wrong(GRID, "One swap is missing")
-def only_split(images, patch_size):
-    b, c, rows, columns = sizes(images, patch_size)
-    return images.reshape(b, c, rows, patch_size, columns, patch_size)
 
 
 @wrong(GRID, "which rows and columns")
@@ -399,55 +218,11 @@ def squares(picture, patch_size):
     return patchify(picture[None, None], patch_size)[0]
 
 
-@wrong(SHARES, "minus 1")
-def default_variance(picture, patch_size):
-    x, total = squares(picture, patch_size), picture.var()
-    return x.mean(1).var() / total, x.var(1).mean() / total
-
-
-@wrong(SHARES, "the two are swapped")
-def swapped_shares(picture, patch_size):
-    x, total = squares(picture, patch_size), picture.var(correction=0)
-    between = (x.mean(1).var(correction=0) / total).item()
-    return 1 - between, between
-
-
-@wrong(SHARES, "not fractions")
-def variances(picture, patch_size):
-    x = squares(picture, patch_size)
-    return x.mean(1).var(correction=0), x.var(1, correction=0).mean()
-
-
-@wrong(SHARES, "standard deviation")
-def deviations(picture, patch_size):
-    x, total = squares(picture, patch_size), picture.std(correction=0)
-    return x.mean(1).std(correction=0) / total, x.std(1, correction=0).mean() / total
-
-
 @wrong(SHARES, "your patches are strips")
 def strips(picture, patch_size):
     x, total = picture.view(-1, patch_size**2), picture.var(correction=0)
     between = x.mean(1).var(correction=0) / total
     return between, 1 - between
-
-
-@wrong(SHARES, "the mean patch")
-def mean_patch(picture, patch_size):
-    x, total = squares(picture, patch_size), picture.var(correction=0)
-    return x.mean(0).var(correction=0) / total, x.var(0, correction=0).mean() / total
-
-
-@wrong(SHARES, "added up")
-def summed(picture, patch_size):
-    x, total = squares(picture, patch_size), picture.var(correction=0)
-    return x.mean(1).var(correction=0) / total, x.var(1, correction=0).sum() / total
-
-
-@wrong(SHARES, "per cent")
-def per_cent(picture, patch_size):
-    x, total = squares(picture, patch_size), picture.var(correction=0)
-    between = 100 * x.mean(1).var(correction=0) / total
-    return between, 100 - between
 
 
 @wrong(SHARES, "Every variance divides")
@@ -463,19 +238,19 @@ def patches_of_sixteen(picture, patch_size):
     return between, 1 - between
 
 
-@wrong(SHARES, "two numbers")
+@wrong(SHARES, "expected 2 values")
 def one_number(picture, patch_size):
     x, total = squares(picture, patch_size), picture.var(correction=0)
     return x.mean(1).var(correction=0) / total
 
 
-@wrong(SHARES, "two numbers")
+@wrong(SHARES, "expected a number")
 def one_for_each_patch(picture, patch_size):
     x, total = squares(picture, patch_size), picture.var(correction=0)
     return x.mean(1), x.var(1, correction=0) / total
 
 
-@wrong(SHARES, "two numbers")
+@wrong(SHARES, "expected a number")
 def as_texts(picture, patch_size):
     x, total = squares(picture, patch_size), picture.var(correction=0)
     between = x.mean(1).var(correction=0) / total

@@ -4,7 +4,6 @@ import copy
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from answers import right, wrong
@@ -16,65 +15,9 @@ SUMS = "check_mended_sums"
 SPREAD = "check_position_std"
 
 
-@wrong(SAVED, "what the full table has")
-def full_table(grid, embedding_dim):
-    return (grid[0] * grid[1] + 1) * embedding_dim
-
-
-@wrong(SAVED, "what the new kind has")
-def new_kind(grid, embedding_dim):
-    return (sum(grid) + 1) * embedding_dim
-
-
-@wrong(SAVED, "each has D parameters")
-def vectors(grid, embedding_dim):
-    return grid[0] * grid[1] - sum(grid)
-
-
-@wrong(SAVED, "one of them only")
-def class_token_in_the_table_only(grid, embedding_dim):
-    return (grid[0] * grid[1] + 1) * embedding_dim - sum(grid) * embedding_dim
-
-
-@wrong(SAVED, "in the new one only")
-def class_token_in_the_new_kind_only(grid, embedding_dim):
-    return (grid[0] * grid[1] - sum(grid) - 1) * embedding_dim
-
-
-@wrong(SAVED, "sign is reversed")
-def turned(grid, embedding_dim):
-    return (sum(grid) - grid[0] * grid[1]) * embedding_dim
-
-
-@wrong(SAVED, "square grids")
-def for_squares(grid, embedding_dim):
-    rows, columns = grid
-    return (rows * columns - rows - rows) * embedding_dim
-
-
-@wrong(SAVED, "take the columns twice")
-def columns_twice(grid, embedding_dim):
-    return (grid[0] * grid[1] - 2 * grid[1]) * embedding_dim
-
-
-@wrong(SAVED, "multiply the rows by themselves")
-def rows_squared(grid, embedding_dim):
-    return (grid[0] ** 2 - 2 * grid[0]) * embedding_dim
-
-
-@wrong(SAVED, "lost its sign")
+@wrong(SAVED, "without its sign")
 def without_sign(grid, embedding_dim):
     return abs(grid[0] * grid[1] - sum(grid)) * embedding_dim
-
-
-@wrong(SAVED, "not 0")
-def never_negative(grid, embedding_dim):
-    return max(grid[0] * grid[1] - sum(grid), 0) * embedding_dim
-
-
-@wrong(SAVED, "this is a fraction")
-def share(grid, embedding_dim):
-    return 1 - (sum(grid) + 1) / (grid[0] * grid[1] + 1)
 
 
 @wrong(SAVED, "belongs to the example")
@@ -136,92 +79,6 @@ class Rows(nn.Module):
 
     def forward(self, tokens):
         return tokens + self.table()
-
-
-@wrong(ROWS, "run down the columns")
-class DownTheColumns(Rows):
-    def patches(self):
-        u, v = self.row_positions, self.column_positions
-        return (u[None] + v[:, None]).flatten(0, 1)
-
-
-@wrong(ROWS, "both go on with every patch")
-class BothRepeated(Rows):
-    def patches(self):
-        rows, columns = self.grid
-        u, v = self.row_positions, self.column_positions
-        return u.repeat(columns, 1) + v.repeat(rows, 1)
-
-
-@wrong(ROWS, "both stay the same")
-class BothInterleaved(Rows):
-    def patches(self):
-        rows, columns = self.grid
-        u, v = self.row_positions, self.column_positions
-        return u.repeat_interleave(columns, 0) + v.repeat_interleave(rows, 0)
-
-
-@wrong(ROWS, "run down the columns")
-class RepeatsSwapped(Rows):
-    def patches(self):
-        rows, columns = self.grid
-        u, v = self.row_positions, self.column_positions
-        return u.repeat(columns, 1) + v.repeat_interleave(rows, 0)
-
-
-@wrong(ROWS, "class token gets no position")
-class NoClassPosition(Rows):
-    def forward(self, tokens):
-        return torch.cat([tokens[:, :1], tokens[:, 1:] + self.patches()], dim=1)
-
-
-@wrong(ROWS, "to no other")
-class ClassPositionForAll(Rows):
-    def forward(self, tokens):
-        return tokens + F.pad(self.patches(), (0, 0, 1, 0)) + self.class_position
-
-
-@wrong(ROWS, "at the end")
-class ClassPositionLast(Rows):
-    def table(self):
-        return torch.cat([self.patches(), self.class_position])
-
-
-@wrong(ROWS, "multiplied")
-class Multiplied(Rows):
-    def patches(self):
-        u, v = self.row_positions, self.column_positions
-        return (u[:, None] * v[None]).flatten(0, 1)
-
-
-@wrong(ROWS, "where are the columns")
-class OnlyRows(Rows):
-    def patches(self):
-        return self.row_positions.repeat_interleave(self.grid[1], 0)
-
-
-@wrong(ROWS, "table alone")
-class OnlyTable(Rows):
-    def forward(self, tokens):
-        return self.table()[None]
-
-
-@wrong(ROWS, "table alone, once for each image")
-class OnlyTableExpanded(Rows):
-    def forward(self, tokens):
-        return self.table().expand(len(tokens), -1, -1)
-
-
-@wrong(ROWS, "no position is added")
-class TableMadeOnce(Rows):
-    def __init__(self, grid, embedding_dim):
-        super().__init__(grid, embedding_dim)
-        for p in self.parameters():
-            nn.init.zeros_(p)
-        self.once = self.table().detach()
-
-    def forward(self, tokens):
-        return tokens + self.once
 
 
 @wrong(ROWS, "does not change when they are trained")
@@ -308,7 +165,7 @@ class HalvesOfD(Rows):
         self.column_positions = nn.Parameter(torch.zeros(grid[1], embedding_dim // 2))
 
 
-@wrong(ROWS, "These are too many: more")
+@wrong(ROWS, "too many: more")
 class TableBeside(Rows):
     def __init__(self, grid, embedding_dim):
         super().__init__(grid, embedding_dim)
@@ -324,7 +181,7 @@ class Embeddings(nn.Module):
         self.class_position = nn.Parameter(torch.zeros(1, embedding_dim))
 
 
-@wrong(ROWS, "for a grid of (5, 3)")
+@wrong(ROWS, "RowColumnEmbedding((5, 3), 8)")
 class ForTheExample(Rows):
     def __init__(self, grid, embedding_dim):
         super().__init__((2, 3), 4)
@@ -415,24 +272,6 @@ def put_back_later(tokens, tables):
     return results
 
 
-@wrong(SUMS, "made once, before the loop")
-def copied_once(tokens, tables):
-    results, z_0 = [], tokens.clone()
-    for table in tables:
-        z_0 += table
-        results.append(z_0)
-    return results
-
-
-@wrong(SUMS, "one before has left")
-def accumulated(tokens, tables):
-    results = []
-    for table in tables:
-        tokens = tokens + table
-        results.append(tokens)
-    return results
-
-
 @wrong(SUMS, "no gradient arrives")
 def detached(tokens, tables):
     results = []
@@ -461,42 +300,6 @@ def copied_by_name(tokens, tables):
         z_0 += table
         results.append(z_0)
     return results
-
-
-@wrong(SUMS, "one result comes back")
-def returns_in_the_loop(tokens, tables):
-    for table in tables[::-1]:
-        return tokens + table
-
-
-@wrong(SUMS, "stacked")
-def stacked(tokens, tables):
-    return torch.stack([tokens + table for table in tables])
-
-
-@wrong(SUMS, "joined along the batch")
-def joined(tokens, tables):
-    return torch.cat([tokens + table for table in tables])
-
-
-@wrong(SUMS, "tables alone")
-def tables_alone(tokens, tables):
-    results = []
-    for table in tables:
-        z_0 = torch.zeros_like(tokens)
-        z_0 += table
-        results.append(z_0)
-    return results
-
-
-@wrong(SUMS, "where are the tables")
-def sum_forgotten(tokens, tables):
-    return [tokens.clone() for _ in tables]
-
-
-@wrong(SUMS, "reverse order")
-def from_the_end(tokens, tables):
-    return [tokens + table for table in reversed(tables)]
 
 
 @wrong(SUMS, "taken out")
@@ -535,7 +338,7 @@ def a_new_leaf(tokens, tables):
     return results
 
 
-@wrong(SUMS, "expected 4 things")
+@wrong(SUMS, "expected 4 values")
 def two_tables(tokens, tables):
     return [tokens + tables[0], tokens + tables[1]]
 
@@ -574,66 +377,6 @@ def as_a_tuple(tokens, tables):
 
 def spread(weight, finer, statistic=torch.std):
     return {"before": statistic(weight).item(), "after": statistic(finer).item()}
-
-
-@wrong(SPREAD, "row of the class token is in it")
-def with_class_token(weight, old_grid, new_grid):
-    return spread(weight, interpolate_position_embedding(weight, old_grid, new_grid))
-
-
-@wrong(SPREAD, "before and after are swapped")
-def swapped(weight, old_grid, new_grid):
-    finer = interpolate_position_embedding(weight, old_grid, new_grid)
-    return spread(finer[:, 1:], weight[:, 1:])
-
-
-@wrong(SPREAD, "the variance")
-def variance(weight, old_grid, new_grid):
-    finer = interpolate_position_embedding(weight, old_grid, new_grid)
-    return spread(weight[:, 1:], finer[:, 1:], torch.var)
-
-
-@wrong(SPREAD, "of the D columns")
-def by_column(weight, old_grid, new_grid):
-    finer = interpolate_position_embedding(weight, old_grid, new_grid)
-    return spread(weight[0, 1:], finer[0, 1:], lambda t: t.std(dim=0).mean())
-
-
-@wrong(SPREAD, "of the patches.")
-def by_patch(weight, old_grid, new_grid):
-    finer = interpolate_position_embedding(weight, old_grid, new_grid)
-    return spread(weight[0, 1:], finer[0, 1:], lambda t: t.std(dim=1).mean())
-
-
-@wrong(SPREAD, "on the table that came in")
-def result_not_used(weight, old_grid, new_grid):
-    interpolate_position_embedding(weight, old_grid, new_grid)
-    return spread(weight[:, 1:], weight[:, 1:])
-
-
-@wrong(SPREAD, "on the resized table")
-def name_used_again(weight, old_grid, new_grid):
-    weight = interpolate_position_embedding(weight, old_grid, new_grid)
-    return spread(weight[:, 1:], weight[:, 1:])
-
-
-@wrong(SPREAD, "new grid is transposed")
-def new_grid_turned(weight, old_grid, new_grid):
-    finer = interpolate_position_embedding(weight, old_grid, new_grid[::-1])
-    return spread(weight[:, 1:], finer[:, 1:])
-
-
-@wrong(SPREAD, "old grid is transposed")
-def old_grid_turned(weight, old_grid, new_grid):
-    finer = interpolate_position_embedding(weight, old_grid[::-1], new_grid)
-    return spread(weight[:, 1:], finer[:, 1:])
-
-
-@wrong(SPREAD, "as a line")
-def as_a_line(weight, old_grid, new_grid):
-    patches = weight[:, 1:].transpose(1, 2)
-    finer = F.interpolate(patches, size=new_grid[0] * new_grid[1], mode="linear")
-    return spread(patches, finer)
 
 
 @wrong(SPREAD, "keys 'before' and 'after'")

@@ -33,29 +33,6 @@ def windows_of(block):
     return window_of(block.mlp[0]), window_of(block.mlp[3])
 
 
-@wrong(WINDOWS, "the GELU is missing")
-def no_gelu(block):
-    return nn.Sequential(*windows_of(block))
-
-
-@wrong(WINDOWS, "ReLU stands")
-def with_relu(block):
-    first, second = windows_of(block)
-    return nn.Sequential(first, nn.ReLU(), second)
-
-
-@wrong(WINDOWS, "approximate GELU")
-def with_tanh(block):
-    first, second = windows_of(block)
-    return nn.Sequential(first, nn.GELU(approximate="tanh"), second)
-
-
-@wrong(WINDOWS, "behind the second layer")
-def gelu_twice(block):
-    first, second = windows_of(block)
-    return nn.Sequential(first, nn.GELU(), second, nn.GELU())
-
-
 @wrong(WINDOWS, "holds dropout")
 def with_dropout(block):
     first, second = windows_of(block)
@@ -114,22 +91,6 @@ class Turning(nn.Module):
 
     def forward(self, tokens):
         return self.second(F.gelu(self.first(tokens.mT))).mT
-
-
-@wrong(WINDOWS, "turns the axes itself")
-def turning(block):
-    return Turning(block)
-
-
-class Normalising(Turning):
-    def forward(self, x):
-        x = F.layer_norm(x.mT, x.shape[1:2], eps=1e-6).mT
-        return self.second(F.gelu(self.first(x)))
-
-
-@wrong(WINDOWS, "LayerNorm is not asked for")
-def normalising(block):
-    return Normalising(block)
 
 
 @wrong(WINDOWS, "give back a module")
@@ -301,66 +262,6 @@ class Gated(nn.Module):
         return round(mlp_size * (2 * embedding_dim + 1) / (3 * embedding_dim + 2))
 
 
-@wrong(GATED, "It belongs on `gate`.")
-class GatesSwapped(Gated):
-    def combine(self, gate, value):
-        return gate * F.gelu(value)
-
-
-@wrong(GATED, "GELU is missing")
-class Bilinear(Gated):
-    def combine(self, gate, value):
-        return gate * value
-
-
-@wrong(GATED, "acts on the product")
-class GeluOfProduct(Gated):
-    def combine(self, gate, value):
-        return F.gelu(gate * value)
-
-
-@wrong(GATED, "acts on both")
-class GeluOfBoth(Gated):
-    def combine(self, gate, value):
-        return F.gelu(gate) * F.gelu(value)
-
-
-@wrong(GATED, "A gate multiplies")
-class Summed(Gated):
-    def combine(self, gate, value):
-        return F.gelu(gate) + value
-
-
-@wrong(GATED, "that is GLU")
-class Sigmoid(Gated):
-    def combine(self, gate, value):
-        return torch.sigmoid(gate) * value
-
-
-@wrong(GATED, "SwiGLU")
-class Swish(Gated):
-    def combine(self, gate, value):
-        return F.silu(gate) * value
-
-
-@wrong(GATED, "approximate GELU")
-class Approximate(Gated):
-    def combine(self, gate, value):
-        return F.gelu(gate, approximate="tanh") * value
-
-
-@wrong(GATED, "the ordinary MLP")
-class NotGated(Gated):
-    def combine(self, gate, value):
-        return F.gelu(gate)
-
-
-@wrong(GATED, "maps from M back to D")
-class NoWayBack(Gated):
-    def forward(self, tokens):
-        return self.combine(self.gate(tokens), self.value(tokens))
-
-
 @wrong(GATED, "gives ndarray")
 class GatedInNumpy(Gated):
     def forward(self, tokens):
@@ -393,61 +294,11 @@ class ForThreeAxes(Gated):
         return super().forward(tokens)
 
 
-@wrong(GATED, "half as many parameters again")
-class SameSize(Gated):
-    @staticmethod
-    def nearest_size(embedding_dim, mlp_size):
-        return mlp_size
-
-
-@wrong(GATED, "is one too small")
-class Floored(Gated):
-    @staticmethod
-    def nearest_size(embedding_dim, mlp_size):
-        return mlp_size * (2 * embedding_dim + 1) // (3 * embedding_dim + 2)
-
-
 @wrong(GATED, "a bias forgotten")
 class NotAllBiases(Gated):
     @staticmethod
     def nearest_size(embedding_dim, mlp_size):
         return round(mlp_size * 2 * embedding_dim / (3 * embedding_dim + 1))
-
-
-@wrong(GATED, "is one too large")
-class Raised(Gated):
-    @staticmethod
-    def nearest_size(embedding_dim, mlp_size):
-        return -(-mlp_size * (2 * embedding_dim + 1) // (3 * embedding_dim + 2))
-
-
-@wrong(GATED, "With them M is not exactly")
-class TwoThirds(Gated):
-    @staticmethod
-    def nearest_size(embedding_dim, mlp_size):
-        return round(mlp_size * 2 / 3)
-
-
-@wrong(GATED, "leaves out the biases, and truncates")
-class TwoThirdsFloored(Gated):
-    @staticmethod
-    def nearest_size(embedding_dim, mlp_size):
-        return int(mlp_size * 2 / 3)
-
-
-@wrong(GATED, "Use `mlp_size`")
-class AlwaysFour(Gated):
-    @staticmethod
-    def nearest_size(embedding_dim, mlp_size):
-        D = embedding_dim
-        return round((8 * D * D + 4 * D) / (3 * D + 2))
-
-
-@wrong(GATED, "is not rounded")
-class NotRounded(Gated):
-    @staticmethod
-    def nearest_size(embedding_dim, mlp_size):
-        return mlp_size * (2 * embedding_dim + 1) / (3 * embedding_dim + 2)
 
 
 @wrong(GATED, "M is an int")
@@ -666,12 +517,6 @@ class SameEachTime(Mended):
         return x * kept / (1 - self.p) if self.training else x
 
 
-@wrong(MENDED, "the GELU is missing")
-class LinearOnly(Mended):
-    def forward(self, tokens):
-        return self.drop(self.narrow(self.drop(self.widen(tokens))))
-
-
 @wrong(MENDED, "no gradient arrives")
 class NoGradient(Mended):
     @torch.no_grad()
@@ -730,57 +575,6 @@ def before_relu(layer, inputs):
 @wrong(DEAD, "how many units are dead")
 def count(layer, inputs):
     return int((before_relu(layer, inputs) <= 0).all(dim=0).sum())
-
-
-@wrong(DEAD, "units that are active")
-def alive(layer, inputs):
-    return (before_relu(layer, inputs) > 0).any(dim=0).float().mean().item()
-
-
-@wrong(DEAD, "in per cent")
-def percent(layer, inputs):
-    return 100 * (before_relu(layer, inputs) <= 0).all(dim=0).float().mean().item()
-
-
-@wrong(DEAD, "all zeros after ReLU")
-def all_zeros(layer, inputs):
-    return (F.relu(layer(inputs)) == 0).float().mean().item()
-
-
-@wrong(DEAD, "zero for *one* input")
-def silent_once(layer, inputs):
-    return (before_relu(layer, inputs) <= 0).any(dim=0).float().mean().item()
-
-
-@wrong(DEAD, "fraction of *inputs*")
-def silent_inputs(layer, inputs):
-    return (before_relu(layer, inputs) <= 0).all(dim=1).float().mean().item()
-
-
-@wrong(DEAD, "exactly 0")
-def strictly(layer, inputs):
-    return (before_relu(layer, inputs) < 0).all(dim=0).float().mean().item()
-
-
-@wrong(DEAD, "bias of the layer is missing")
-def no_bias(layer, inputs):
-    hidden = (inputs @ layer.weight.T).flatten(end_dim=-2)
-    return (hidden <= 0).all(dim=0).float().mean().item()
-
-
-@wrong(DEAD, "by its mean")
-def by_mean(layer, inputs):
-    return (before_relu(layer, inputs).mean(dim=0) <= 0).float().mean().item()
-
-
-@wrong(DEAD, "only the first was reduced")
-def first_axis(layer, inputs):
-    return (layer(inputs) <= 0).all(dim=0).float().mean().item()
-
-
-@wrong(DEAD, "only one was reduced")
-def last_axis(layer, inputs):
-    return (layer(inputs) <= 0).all(dim=-2).float().mean().item()
 
 
 @wrong(DEAD, "belongs to the example")
