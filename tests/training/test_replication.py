@@ -92,6 +92,7 @@ def test_a_measured_claim_is_printed_with_all_that_it_rests_on(claim):
     interval = rf"{number} \({number} … {number}\) {re.escape(claim['unit'])}"
     assert re.search(interval, text)
     assert claim["difference"] in text
+    assert f"images: {claim['images']}" in text
     assert re.search(r"over \d+ seeds, the same \d+ test images|, one model;", text)
     assert re.search("the paper's side: (above zero|below zero|no difference)", text)
     undecided = claim["status"] == "undecided" and "paper" in claim
@@ -135,7 +136,7 @@ def test_what_is_reproduced_is_an_output_of_the_lesson_or_a_test(claim):
 
 
 def test_each_claim_has_what_its_status_needs():
-    measured = {"lesson", "file", "row", "difference", "unit", "sign"}
+    measured = {"lesson", "file", "images", "row", "difference", "unit", "sign"}
     for claim in REPORT:
         fields = set(claim) - {"part", "says", "status", "paper"}
         if claim["status"] == "reproduced":
