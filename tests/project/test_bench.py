@@ -132,7 +132,7 @@ def test_results_are_written_from_what_was_stored(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["results.py", *map(str, words)])
     results.main()
     text = (tmp_path / "RESULTS.md").read_text()
-    assert "| ours | 12.3 | 0.987 | 0.90 … 1.10 |  |" in text
+    assert "| ours | 12.3 | 0.99 | 0.90 … 1.10 |  |" in text
     assert "| naive | 3.2 s | not in 9 s | 55.0% after 9 s |" in text
     for name in ("speed", "tokens", "time"):
         assert (tmp_path / "plots" / f"{name}.png").stat().st_size > 5000
