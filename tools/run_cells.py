@@ -57,11 +57,13 @@ def run(shell: InteractiveShell, cells: list[dict], checks: dict, token: str) ->
     for i, cell in enumerate(cells):
         error = None
         if cell["check"]:
+            names = {**shell.user_ns, **checks}
             try:
-                code = _compile(cell["source"], "<check>", "exec")
-                _exec(code, {**shell.user_ns, **checks})
+                _exec(_compile(cell["source"], "<check>", "exec"), names)
             except BaseException as caught:
                 error = caught
+            # Later cells may use what this one has computed.
+            shell.user_ns.update({k: v for k, v in names.items() if k not in checks})
         else:
             result = shell.run_cell(cell["source"])
             error = result.error_before_exec or result.error_in_exec

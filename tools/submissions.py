@@ -5,6 +5,7 @@ changed. Only the learner's own cells are taken from it: those of the answers, a
 was added between them. All others are those of the exercise.
 """
 
+import ast
 import copy
 import re
 
@@ -72,14 +73,19 @@ def _answers(cells: list[NotebookNode], exercise: NotebookNode) -> dict[str, lis
     return found
 
 
+def without_comments(source: str) -> str:
+    try:
+        return ast.unparse(ast.parse(source))
+    except SyntaxError:  # such as a magic of IPython
+        return source
+
+
 def looks_inside(notebook: NotebookNode, exercise: NotebookNode) -> list[str]:
     """The words of LOOKS_INSIDE in a learner's code."""
     given = {cell.source for cell in exercise.cells}
     own = [c.source for c in notebook.cells if c.cell_type == "code"]
-    found = {
-        w for source in own if source not in given for w in LOOKS_INSIDE.findall(source)
-    }
-    return sorted(found)
+    code = [without_comments(source) for source in own if source not in given]
+    return sorted({word for text in code for word in LOOKS_INSIDE.findall(text)})
 
 
 def rebuild(
