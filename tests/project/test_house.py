@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import statistics
 import subprocess
 import sys
 import tomllib
@@ -273,9 +272,14 @@ def test_measured_numbers_are_the_stored_ones():
     text = MEASURED.read_text(encoding="utf-8")
     stored = json.loads((ROOT / "benchmarks" / "transfer.json").read_text())
     for method in stored["methods"].values():
-        (low, high), seconds = method["interval"], statistics.median(method["seconds"])
-        row = f"| {method['mean']:.1f} % | {low:.1f} … {high:.1f} % | {seconds:.3g} |"
+        low, high = method["interval"]
+        row = f"| {method['lr']:g} | {method['mean']:.1f} % | {low:.1f} … {high:.1f} % |"
         assert row in text, row
+        for key, gain in method.items():
+            if key.startswith("over_"):
+                low, high = gain["interval"]
+                assert f"{gain['mean']:+.1f} " in text and gain["p_holm"] < 0.001
+                assert f"({low:+.1f} … {high:+.1f}" in text
     assert f"on {stored['train_images']} training photographs" in text
     assert f"on {stored['test_images']} others; {len(stored['seeds'])} seeds" in text
     stored = json.loads((ROOT / "benchmarks" / "ablation.json").read_text())
