@@ -273,8 +273,8 @@ def test_measured_numbers_are_the_stored_ones():
     stored = json.loads((ROOT / "benchmarks" / "transfer.json").read_text())
     for method in stored["methods"].values():
         low, high = method["interval"]
-        row = f"| {method['lr']:g} | {method['mean']:.1f} % | {low:.1f} … {high:.1f} % |"
-        assert row in text, row
+        row = f"| {method['lr']:g} | {method['mean']:.1f} % | {low:.1f} … {high:.1f} %"
+        assert f"{row} |" in text, row
         for key, gain in method.items():
             if key.startswith("over_"):
                 low, high = gain["interval"]
