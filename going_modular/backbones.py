@@ -103,10 +103,40 @@ def modern_options(state: dict[str, torch.Tensor]) -> dict:
     }
 
 
+def check_marks(
+    state: dict[str, torch.Tensor], options: dict, fc_norm: bool = False
+) -> None:
+    """Raises ValueError for weights that would fit, and are another model's.
+
+    Args:
+        state: weights under our names.
+        options: what `modern_options` finds in them.
+        fc_norm: whether the last LayerNorm comes after the mean.
+    """
+    bias = state.get("encoder.0.msa_block.attention.qkv.bias")
+    marks = {
+        "a class token": options["class_token"],
+        "registers": options["reg_tokens"],
+        "LayerScale": options["init_values"],
+        "keys without a bias": bias is None or not bias.chunk(3)[1].any(),
+    }
+    lacking = [mark for mark, there in marks.items() if not there]
+    if options["position"] == "none" and lacking:
+        raise ValueError(
+            "it has no position embedding, and to be DINOv3 it lacks "
+            f"{', '.join(lacking)}; our ViT is another"
+        )
+    scaled = options["init_values"] is not None
+    if fc_norm and not options["class_token"] and bias is None and not scaled:
+        raise ValueError(
+            "it has a LayerNorm after each branch (res-post-norm); our ViT is another"
+        )
+
+
 def build_modern_vit(state: dict[str, torch.Tensor], **overrides) -> ModernViT:
     """Makes a `ModernViT` with weights of others, for `load_pretrained(build=...)`.
 
-    No name tells of rotary positions or eps. Weights without positions are taken for
+    No name tells of rotary positions or eps. Weights with DINOv3's marks are taken for
     DINOv3's, those with SwiGLU and no bias for keys for EVA-02's.
 
     Args:
@@ -117,7 +147,8 @@ def build_modern_vit(state: dict[str, torch.Tensor], **overrides) -> ModernViT:
         ValueError: parts that `ModernViT` lacks, or sizes that the weights don't tell.
     """
     check_parts(state, modern=True)
-    if "fc_norm.weight" in state:
+    fc_norm = "fc_norm.weight" in state
+    if fc_norm:
         overrides = {"fc_norm": True, "pool": "mean"} | overrides
     state = to_modern_names(state)
     if "registers.weight" in state and POSITIONS in state:
@@ -126,6 +157,7 @@ def build_modern_vit(state: dict[str, torch.Tensor], **overrides) -> ModernViT:
             # DINO's authors give the class token a position, but the registers none.
             state[TOKEN], state[POSITIONS] = state[TOKEN] + position, patches
     options = modern_options(state)
+    check_marks(state, options, fc_norm)
     rows = state[POSITIONS].shape[1] if POSITIONS in state else 14**2
     plain = {n: t for n, t in state.items() if not n.startswith("attn_pool")}
     # `read_sizes` expects a position for the class token.

@@ -54,6 +54,26 @@ class ModernAttention(MultiheadSelfAttention):
         return self.out_proj(heads.transpose(1, 2).flatten(2))  # (batch, n, D): Eq. 8
 
 
+def edit_block(
+    block: Any,
+    attention: ModernAttention,
+    swiglu: bool = False,
+    scale_mlp: bool = False,
+    init_values: float | None = None,
+) -> None:
+    """Changes a block of 2020 into one of today; the options are `ModernViT`'s."""
+    msa, mlp = block.msa_block, block.mlp_block.mlp
+    D, width = mlp[0].in_features, mlp[0].out_features
+    msa.attention = attention
+    if swiglu:
+        mlp[0], mlp[1] = nn.Linear(D, 2 * width), SwiGLU()
+    if scale_mlp:
+        mlp[2] = nn.Sequential(mlp[2], nn.LayerNorm(width))
+    if init_values is not None:  # the last step of each branch
+        msa.dropout = nn.Sequential(msa.dropout, LayerScale(D, init_values))
+        mlp.append(LayerScale(D, init_values))
+
+
 class ModernViT(ViT):
     """The ViT of 2020 with what was added since; the options have timm's names.
 
@@ -98,16 +118,9 @@ class ModernViT(ViT):
         width = blocks[0].mlp_block.mlp[0].out_features
         turn = RotaryEmbedding(old.grid, D // heads, rope, prefix) if rope else None
         for block in blocks:
-            msa, mlp = block.msa_block, block.mlp_block.mlp
-            dropout = msa.attention.attn_dropout
-            msa.attention = ModernAttention(D, heads, dropout, qkv_bias, qk_norm, turn)
-            if swiglu:
-                mlp[0], mlp[1] = nn.Linear(D, 2 * width), SwiGLU()
-            if scale_mlp:
-                mlp[2] = nn.Sequential(mlp[2], nn.LayerNorm(width))
-            if init_values is not None:  # the last step of each branch
-                msa.dropout = nn.Sequential(msa.dropout, LayerScale(D, init_values))
-                mlp.append(LayerScale(D, init_values))
+            dropout = block.msa_block.attention.attn_dropout
+            attention = ModernAttention(D, heads, dropout, qkv_bias, qk_norm, turn)
+            edit_block(block, attention, swiglu, scale_mlp, init_values)
         self.attn_pool = AttentionPool(D, heads, width) if pool == "map" else None
         for module in self.modules():
             if isinstance(module, nn.LayerNorm):

@@ -35,7 +35,7 @@ class RotaryEmbedding(nn.Module):
     Args:
         grid: patches (down, across).
         head_dim: D_h, divisible by 4: half of the pairs turn by row, half by column.
-        kind: "eva02", places 0 … 15 on every grid (arXiv 2303.11331); or "dinov3",
+        kind: "eva02", n steps from 0 towards 16 (arXiv 2303.11331); or "dinov3",
             centres of the patches between -1 and 1 (arXiv 2508.10104).
         num_prefix_tokens: tokens before the patches, which are left as they are.
 

@@ -259,6 +259,7 @@ OTHER_PARTS = {  # in their names -> what our ViT lacks
     r"dist_token|distillation_token|head_dist": "a distillation token",
     r"norm_pre": "a LayerNorm before the blocks",
     r"relative_position|rel_pos": "relative positions",
+    r"rope\.freqs$": "learned rotary positions",
     r"decoder": "a decoder",
     r"pre_logits": "a further layer before the head (pre_logits)",
 }
@@ -278,11 +279,13 @@ def check_parts(state: dict[str, torch.Tensor], modern: bool = False) -> None:
         of_it = [tensor for name, tensor in state.items() if re.search(pattern, name)]
         if of_it:
             found.append(part.format(of_it[0].shape[-2] if "{}" in part else ""))
-    for name in state:
-        qkv = re.search(r"(qkv\.|in_proj_|query\.|q_proj\.)weight$", name)
-        if qkv and f"{name.removesuffix('weight')}bias" not in state and not modern:
-            found.append("no bias for queries, keys and values")
-            break
+    matrix = re.compile(r"(qkv\.|in_proj_|query\.|key\.|[qk]_proj\.)weight$")
+    no_bias = [name for name in state if matrix.search(name)]
+    no_bias = [n for n in no_bias if f"{n.removesuffix('weight')}bias" not in state]
+    if no_bias and not modern:
+        of_queries = any(re.search(r"(query\.|q_proj\.|q_)bias$", n) for n in state)
+        whose = "keys" if of_queries else "queries, keys and values"
+        found.append(f"no bias for {whose}")
     if found:
         raise ValueError(f"it has {', '.join(found)}; our ViT is another")
 

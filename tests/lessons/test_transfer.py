@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import io
+import re
 import threading
 import urllib.error
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -530,6 +531,16 @@ def of_timm(**options):
     return lambda: in_timm(**options).state_dict()
 
 
+def without_bias_of_keys():
+    """The names of EVA-02's small models: a bias for queries and one for values."""
+    state = in_timm(qkv_bias=False).state_dict()
+    return state | {f"blocks.0.attn.{p}_bias": torch.ones(192) for p in "qv"}
+
+
+def learned_rope():
+    return in_timm().state_dict() | {"rope.freqs": torch.ones(2, 2, 96)}
+
+
 OTHERS = {
     "a distillation token": distilled,
     "4 registers": of_timm(reg_tokens=4),
@@ -537,6 +548,8 @@ OTHERS = {
     "LayerScale": of_timm(init_values=1e-5),
     "a LayerNorm on queries and keys (qk_norm)": of_timm(qk_norm=True),
     "no bias for queries, keys and values": of_timm(qkv_bias=False),
+    "no bias for keys": without_bias_of_keys,
+    "learned rotary positions": learned_rope,
     "attention pooling (map)": of_timm(global_pool="map"),
     "a LayerNorm after the mean (fc_norm)": of_timm(global_pool="avg", fc_norm=True),
     "a LayerNorm before the blocks": of_timm(pre_norm=True),
@@ -651,6 +664,9 @@ def test_other_parts_of_hugging_face(tmp_path):
     state = {k: v for k, v in hugging_face().state_dict().items() if "_proj.b" not in k}
     path = saved(state, tmp_path / "vit.pth")
     refused(path, "no bias for queries, keys and values")
+    state = hugging_face().state_dict()
+    state = {k: v for k, v in state.items() if not re.search("k(ey|_proj).b", k)}
+    refused(saved(state, tmp_path / "vit.pth"), "it has no bias for keys;")
 
 
 # A download through torchvision
