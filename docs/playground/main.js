@@ -590,6 +590,5 @@ start().catch((error) => {
   $("trouble").textContent = error.message;
   $("loading").hidden = true;
   $("still").hidden = false;
-  $("still").querySelector("img").src = "still.png";
   document.body.dataset.failed = "";
 });

@@ -100,7 +100,7 @@ def test_a_lesson_runs_from_the_menu(address, browser, lesson):
         panel.locator(".jp-Notebook").wait_for(timeout=60_000)
         idle = '.jp-Notebook-ExecutionIndicator[data-status="idle"]'
         panel.locator(idle).wait_for(timeout=60_000)
-        panel.locator(".jp-Cell").first.click()
+        panel.locator(".jp-Cell").first.click(timeout=180_000)
         # A folded cell has no prompt on the page; one that fails stops those below it.
         prompts = panel.locator(".jp-CodeCell .jp-InputPrompt", has_text="[")
         for _ in range(5):  # while JupyterLab still gets ready, it ignores its menu
