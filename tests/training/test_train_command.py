@@ -34,6 +34,16 @@ from going_modular.vit import create_vit
 TINY = ["--init", "scratch", "--img-size", "16", "--batch-size", "4", "--epochs", "3"]
 LONG = [*TINY, "--epochs", "40"]  # so that it can be stopped on its way
 MODULE = ("-m", "going_modular.train")
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def finish(*words, processes=1):
+    """Runs to a good end: by torchrun, or in this process, which has imported torch."""
+    if processes == 1:
+        assert main([str(word) for word in words]) == 0
+    else:
+        done = run(*MODULE, *words, processes=processes)
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +94,8 @@ def uninterrupted_of(pictures, tmp_path_factory):
     def folder_of(processes):
         if processes not in folders:
             folder = tmp_path_factory.mktemp("runs") / f"long_{processes}"
-            words = [*MODULE, *LONG, "--data", pictures, "--output", folder]
-            done = run(*words, processes=processes)
-            assert done.returncode == 0, done.stderr
+            words = [*LONG, "--data", pictures, "--output", folder]
+            finish(*words, processes=processes)
             folders[processes] = folder
         return folders[processes]
 
@@ -139,12 +148,12 @@ def test_two_processes_are_one(pictures, tmp_path, init, kind):
     On weights, each process trains the same new head first.
     """
     same = [*TINY, "--init", init, "--data", pictures, "--no-augment", "--lr", "1e-3"]
-    for name, processes in (("one", 1), ("two", 2)):
-        same += [kind] if processes == 2 else []
-        done = run(*MODULE, *same, "--output", tmp_path / name, processes=processes)
-        assert done.returncode == 0, done.stderr
-        epochs = [li for li in done.stdout.splitlines() if li.startswith("epoch")]
-        assert len(epochs) == 3
+    finish(*same, "--output", tmp_path / "one")
+    words = [*MODULE, *same, kind, "--output", tmp_path / "two"]
+    done = run(*words, processes=2)
+    assert done.returncode == 0, done.stderr
+    epochs = [li for li in done.stdout.splitlines() if li.startswith("epoch")]
+    assert len(epochs) == 3
     assert_same(tmp_path / "two", tmp_path / "one", 1e-5)
 
 
@@ -162,9 +171,9 @@ def stop_after_first_epoch(process, number):
 @pytest.mark.parametrize("processes", [1, 2])
 def test_stopped_and_resumed(pictures, tmp_path, processes, uninterrupted_of):
     """Ctrl-C: exit code 130, a message; resumed, it is the uninterrupted run."""
-    stopped = [*MODULE, *LONG, "--data", pictures, "--output", tmp_path / "stopped"]
+    stopped = [*LONG, "--data", pictures, "--output", tmp_path / "stopped"]
     code, said, errors = stop_after_first_epoch(
-        begin(*stopped, processes=processes), signal.SIGINT
+        begin(*MODULE, *stopped, processes=processes), signal.SIGINT
     )
     assert code == (130 if processes == 1 else 1), errors
     assert "--resume continues" in said
@@ -172,8 +181,7 @@ def test_stopped_and_resumed(pictures, tmp_path, processes, uninterrupted_of):
         json.loads((tmp_path / "stopped" / "history.json").read_text())["val_acc"]
     )
     assert 1 <= done < 40
-    again = run(*stopped, "--resume", processes=processes)
-    assert again.returncode == 0, again.stderr
+    finish(*stopped, "--resume", processes=processes)
     assert_same(tmp_path / "stopped", uninterrupted_of(processes))
 
 
@@ -187,8 +195,8 @@ def workers_of(process):
 @pytest.mark.parametrize("restarts", [0, 1])
 def test_a_killed_worker(pictures, tmp_path, restarts, uninterrupted_of):
     """Without restarts the run ends and says why; with one it goes on by itself."""
-    killed = [*MODULE, *LONG, "--data", pictures, "--output", tmp_path / "killed"]
-    process = begin(*killed, processes=2, restarts=restarts)
+    killed = [*LONG, "--data", pictures, "--output", tmp_path / "killed"]
+    process = begin(*MODULE, *killed, processes=2, restarts=restarts)
     hit = False
     for line in process.stdout:
         if line.startswith("epoch 1/") and not hit:
@@ -202,8 +210,7 @@ def test_a_killed_worker(pictures, tmp_path, restarts, uninterrupted_of):
         assert code != 0
         assert "SIGKILL" in errors
         torch.load(tmp_path / "killed" / "run.pt", weights_only=True)
-        again = run(*killed, "--resume", processes=2)
-        assert again.returncode == 0, again.stderr
+        finish(*killed, "--resume", processes=2)
     assert_same(tmp_path / "killed", uninterrupted_of(2))
 
 
@@ -222,8 +229,8 @@ def end_of(pids, seconds):
 @pytest.mark.slow
 def test_workers_end_when_torchrun_is_gone(pictures, tmp_path, uninterrupted_of):
     """SIGKILL leaves it no time to end them; they save, and resume as if unharmed."""
-    orphaned = [*MODULE, *LONG, "--data", pictures, "--output", tmp_path / "orphaned"]
-    process = begin(*orphaned, processes=2)
+    orphaned = [*LONG, "--data", pictures, "--output", tmp_path / "orphaned"]
+    process = begin(*MODULE, *orphaned, processes=2)
     workers = []
     for line in process.stdout:
         if line.startswith("epoch 1/"):
@@ -233,8 +240,7 @@ def test_workers_end_when_torchrun_is_gone(pictures, tmp_path, uninterrupted_of)
     assert len(workers) == 2
     end_of(workers, 60)
     assert "torchrun is gone" in process.stderr.read()
-    again = run(*orphaned, "--resume", processes=2)
-    assert again.returncode == 0, again.stderr
+    finish(*orphaned, "--resume", processes=2)
     assert_same(tmp_path / "orphaned", uninterrupted_of(2))
 
 
@@ -284,14 +290,13 @@ def test_a_full_disk(pictures, tmp_path, uninterrupted):
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
-    words = [*MODULE, *TINY, "--data", pictures, "--output", tmp_path / "run"]
-    done = run(*words, preexec_fn=limit)
+    words = [*TINY, "--data", pictures, "--output", tmp_path / "run"]
+    done = run(*MODULE, *words, preexec_fn=limit)
     assert done.returncode == 1
     assert f"error: {tmp_path / 'run' / 'run.pt'} cannot be written" in done.stderr
     left = {p.name for p in (tmp_path / "run").iterdir()}
     assert left == {"arguments.json", ".lock"}
-    again = run(*words, "--resume")
-    assert again.returncode == 0, again.stderr
+    finish(*words, "--resume")
     assert_same(tmp_path / "run", uninterrupted[0])
 
 
@@ -301,9 +306,9 @@ def test_an_unreadable_picture(pictures, tmp_path, workers, uninterrupted_of):
     """It is named; once it is mended, the run goes on as if nothing had happened."""
     data = tmp_path / "pictures"
     shutil.copytree(pictures, data)
-    same = [*MODULE, *LONG, "--data", data, "--workers", workers, "--cache", "0"]
+    same = [*LONG, "--data", data, "--workers", workers, "--cache", "0"]
     broken = [*same, "--output", tmp_path / "broken"]
-    process = begin(*broken)
+    process = begin(*MODULE, *broken)
     for line in process.stdout:
         if line.startswith("epoch 1/"):
             for path in (data / "train" / "dark").iterdir():
@@ -313,14 +318,15 @@ def test_an_unreadable_picture(pictures, tmp_path, workers, uninterrupted_of):
     assert "error: " in errors and str(data / "train" / "dark") in errors
     shutil.rmtree(data)
     shutil.copytree(pictures, data)
-    again = run(*broken, "--resume")
-    assert again.returncode == 0, again.stderr
-    whole = tmp_path / "whole"
     if workers == "0":  # kept or read again, images are the same
-        whole = uninterrupted_of(1)
+        finish(*broken, "--resume")
+        assert_same(tmp_path / "broken", uninterrupted_of(1))
     else:  # a worker has random numbers of its own
-        assert run(*same, "--output", whole).returncode == 0
-    assert_same(tmp_path / "broken", whole)
+        whole = [*same, "--output", tmp_path / "whole"]
+        for words in ([*broken, "--resume"], whole):
+            done = run(*MODULE, *words)
+            assert done.returncode == 0, done.stderr
+        assert_same(tmp_path / "broken", tmp_path / "whole")
 
 
 @pytest.mark.slow
