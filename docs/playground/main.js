@@ -202,7 +202,7 @@ function weights() {
   const heads = attention[state.layer - 1];
   let matrix = state.head ? heads[state.head - 1] : model.meanOfHeads(heads);
   if (state.view === "rollout") matrix = model.rollout(attention, state.layer);
-  const token = places.indexOf(state.patch) + 1; // 0: the patch was dropped
+  const token = places.indexOf(state.patch) + 1;
   if (state.view === "key") return matrix.slice(1).map((row) => row[token]);
   const row = state.view === "query" ? matrix[token] : matrix[0];
   return row.slice(1);
@@ -233,7 +233,8 @@ const shade = (fraction) => `rgb(204 121 167 / ${fraction})`;
 function drawMap() {
   const context = $("map").getContext("2d");
   const size = 512 / SIDE;
-  const values = weights();
+  const gone = needsPatch() && !result.places.includes(state.patch);
+  const values = gone ? result.places.map(() => 0) : weights();
   const most = Math.max(...values);
   context.clearRect(0, 0, 512, 512);
   Object.assign(context, { filter: "grayscale(1)", globalAlpha: 0.2 });
@@ -241,7 +242,7 @@ function drawMap() {
   Object.assign(context, { filter: "none", globalAlpha: 1 });
   result.places.forEach((place, i) => {
     const [x, y] = [(place % SIDE) * size, Math.floor(place / SIDE) * size];
-    context.fillStyle = shade(values[i] / most);
+    context.fillStyle = shade(gone ? 0 : values[i] / most);
     context.fillRect(x, y, size, size);
   });
   if (needsPatch() && result.places.includes(state.patch)) {
@@ -256,17 +257,16 @@ function drawMap() {
     bar.fillStyle = shade(x / 255);
     bar.fillRect(x, 0, 1, 1);
   }
-  $("most").textContent = most.toFixed(3);
+  $("most").textContent = gone ? "" : most.toFixed(3);
   const sorted = [...values].sort((a, b) => b - a);
   const eight = sorted.slice(0, 8).reduce((a, b) => a + b, 0);
   const sum = sorted.reduce((a, b) => a + b, 0);
   const said = `The 8 largest of ${values.length} weights hold ${percent(eight / sum)}
     (if all were equal: ${percent(Math.min(1, 8 / values.length))}).`;
-  const gone = needsPatch() && !result.places.includes(state.patch);
   $("says").textContent = gone ? "This patch was dropped: point at another." : said;
   const which = state.view === "rollout" ? "" : `, ${headName(state.head)}`;
   const label = `Attention, ${VIEWS[state.view].label}, block ${state.layer}${which}`;
-  $("map").setAttribute("aria-label", `${label}. ${said}`);
+  $("map").setAttribute("aria-label", `${label}. ${$("says").textContent}`);
 }
 
 const headName = (head) => (head ? `head ${head}` : "mean of the heads");
