@@ -18,6 +18,7 @@ from types import MethodType
 
 import torch
 from torch import nn
+from torch.func import functional_call
 
 CUT = (
     "the values are right, but no gradient arrives, so nothing before it can be "
@@ -200,21 +201,13 @@ def in_place(error: Exception) -> str:
     return CHANGED if "in-place" in text else IN_PLACE if "inplace" in text else ""
 
 
-# From here on: what lessons use whose tasks are not written as data yet (`task.py`).
-
-
-def as_number(value):
-    """A number, also from a tensor or an array that holds one and no more."""
-    return value.item() if getattr(value, "ndim", None) == 0 else value
-
-
 def with_parameters(module: nn.Module, *names: str, inputs: int = 1) -> Callable:
-    """Makes a function of inputs and parameters, so that `compare` gives it both.
+    """Makes a function of inputs and parameters of a module.
 
     Args:
         module: the learner's; its parameters are replaced in each call.
-        names: of the parameters, in the order of the arguments after the inputs.
-        inputs: how many arguments are inputs.
+        names: of the parameters; their values are the last arguments.
+        inputs: how many arguments come before them, for `compare`.
 
     Raises:
         Hint: the module has not these parameters.
@@ -233,12 +226,20 @@ def with_parameters(module: nn.Module, *names: str, inputs: int = 1) -> Callable
             f"`{name}` has requires_grad=False: an optimiser would never change it.",
         )
 
-    def call(*arguments):
-        values = dict(zip(names, arguments[inputs:], strict=True))
-        return torch.func.functional_call(module, values, arguments[:inputs])
+    def call(*given):
+        values = dict(zip(names, given[-len(names) :], strict=True))
+        return functional_call(module, values, given[: -len(names)])
 
     call.inputs = inputs
     return call
+
+
+# From here on: what lessons use whose tasks are not written as data yet (`task.py`).
+
+
+def as_number(value):
+    """A number, also from a tensor or an array that holds one and no more."""
+    return value.item() if getattr(value, "ndim", None) == 0 else value
 
 
 def _leaves(inputs: tuple) -> tuple:

@@ -13,9 +13,8 @@ from numbers import Real
 from typing import Any
 
 import torch
-from torch import Tensor, allclose, nn
+from torch import Tensor, allclose
 from torch.autograd import grad
-from torch.func import functional_call
 
 from vit_course.checks.hints import (
     CHANGED,
@@ -31,6 +30,7 @@ from vit_course.checks.hints import (
     is_a_function,
     learners_code,
     passed,
+    with_parameters,
 )
 
 LINEAR = " nn.Linear(inputs, outputs) stores (outputs, inputs)."
@@ -215,37 +215,6 @@ def _gradients(out, leaves: list[Tensor]) -> list:
     if not loss.requires_grad:
         return [None] * len(leaves)
     return list(grad(loss, leaves, allow_unused=True))
-
-
-def with_parameters(module: nn.Module, *names: str) -> Callable:
-    """Makes a function of inputs and parameters of a module.
-
-    Args:
-        module: the learner's; its parameters are replaced in each call.
-        names: of the parameters; their values are the last arguments.
-
-    Raises:
-        Hint: the module does not have these parameters.
-    """
-    # A layer that is kept under two names is found under both.
-    have = dict(module.named_parameters(remove_duplicate=False))
-    for name in names:
-        hint(
-            name in have,
-            f"the module has no parameter `{name}` (it has: {', '.join(have) or 'none'}"
-            "). Only an nn.Parameter that is an attribute of the module is trained and "
-            "saved.",
-        )
-        hint(
-            have[name].requires_grad,
-            f"`{name}` has requires_grad=False: an optimiser would never change it.",
-        )
-
-    def call(*given):
-        values = dict(zip(names, given[-len(names) :], strict=True))
-        return functional_call(module, values, given[: -len(names)])
-
-    return call
 
 
 @dataclass(frozen=True, kw_only=True)
