@@ -363,9 +363,10 @@ def test_on_a_phone_the_drawing_of_the_model_scrolls_to_its_part(site, browser):
 
 
 # Thousands of words of code have the same few colours, and axe takes its time over
-# each: of every kind it sees one, and formulas when they bring a new colour.
-ONE_OF_EACH_KIND = """() => {
-  const seen = new Set();
+# each: of every kind it sees one, and formulas when they bring a new colour. What the
+# pages of a folder have shown before is known: they share one style.
+NEW_KINDS_ONLY = """known => {
+  const seen = new Set(known);
   for (const word of document.querySelectorAll('.highlight pre span')) {
     if (seen.has(word.className)) word.replaceWith(word.textContent);
     else seen.add(word.className);
@@ -394,6 +395,7 @@ ONE_OF_EACH_KIND = """() => {
   for (let element of first)
     for (; element.localName != 'article'; element = element.parentElement)
       delete element.dataset.seen;
+  return Array.from(seen);
 }"""
 AXE = """async ([theme, exclude, options]) => {
   document.documentElement.dataset.theme = theme;
@@ -415,7 +417,7 @@ def visited(site, browser, pages):
 
     @functools.cache
     def visit(folder):
-        findings, widths, seen = [], {}, set()
+        findings, widths, seen, kinds = [], {}, set(), []
         contrast = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
         rest = {"rules": {"color-contrast": {"enabled": False}}}
         with watched_page(browser, viewport=PHONE) as page:
@@ -429,7 +431,7 @@ def visited(site, browser, pages):
                 page.goto(path.as_uri())
                 widths[name] = page.evaluate("document.documentElement.scrollWidth")
                 page.set_viewport_size(SCREEN)
-                page.evaluate(ONE_OF_EACH_KIND)
+                kinds = page.evaluate(NEW_KINDS_ONLY, kinds)
                 # The pages of a folder have one sidebar and one header.
                 around = [] if path.parent not in seen else AROUND
                 seen.add(path.parent)
