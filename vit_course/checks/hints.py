@@ -234,12 +234,85 @@ def with_parameters(module: nn.Module, *names: str, inputs: int = 1) -> Callable
     return call
 
 
-# From here on: what lessons use whose tasks are not written as data yet (`task.py`).
-
-
 def as_number(value):
     """A number, also from a tensor or an array that holds one and no more."""
-    return value.item() if getattr(value, "ndim", None) == 0 else value
+    one = getattr(value, "ndim", None) == 0 or getattr(value, "shape", None) == (1,)
+    return value.item() if one else value
+
+
+def parts_of(value) -> list:
+    """The values in a nested value, in order."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if not isinstance(value, list | tuple):
+        return [value]
+    return [part for v in value for part in parts_of(v)]
+
+
+def kind_of(value) -> str:
+    """What a value is, for a hint: its type, or the shape of a tensor."""
+    if isinstance(value, torch.Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    if isinstance(value, tuple | list):
+        return f"{len(value)} values ({', '.join(map(kind_of, value))})"
+    return f"{type(value).__name__}"
+
+
+def shown(given: tuple) -> str:
+    """An input, for a hint; what takes more than a few words is left out."""
+    words = []
+    for x in given:
+        if isinstance(x, torch.Tensor):
+            words.append(f"an input of shape {tuple(x.shape)}")
+        elif isinstance(x, str | Real | tuple):
+            words.append(repr(x))
+    return " and ".join(words) or "this input"
+
+
+def _gradients(out, leaves: list[torch.Tensor]) -> list:
+    """Gradients of a fixed weighted sum of all outputs."""
+    generator = torch.Generator().manual_seed(1)
+    loss = torch.zeros(())
+    for value in parts_of(out):
+        if isinstance(value, torch.Tensor) and value.is_floating_point():
+            weights = torch.randn(value.shape, generator=generator, dtype=value.dtype)
+            loss = loss + (value * weights).sum()
+    if not loss.requires_grad:
+        return [None] * len(leaves)
+    return list(torch.autograd.grad(loss, leaves, allow_unused=True))
+
+
+def compare_gradients(ours, theirs, mine, right, tolerance: float) -> None:
+    """Compares the gradients of an answer and of the reference.
+
+    Args:
+        ours: what the answer gave.
+        theirs: what the reference gave.
+        mine: the answer's inputs; tensors in them are leaves.
+        right: those of the reference.
+        tolerance: of the values.
+
+    Raises:
+        Hint: they differ, or there is none.
+    """
+    leaves, expected = _leaves_of(mine), _gradients(theirs, _leaves_of(right))
+    with learners_code(in_place):  # some are noticed in the backward pass only
+        found = _gradients(ours, leaves)
+    for a, b in zip(found, expected, strict=True):
+        if b is None:
+            continue
+        hint(a is not None or not b.any(), CUT)
+        if a is not None:
+            text = "the values are right, the gradient is not: is a part of it cut off?"
+            hint(_allclose(a, b, atol=10 * tolerance, rtol=1e-3), text)
+
+
+def _leaves_of(given) -> list[torch.Tensor]:
+    values = parts_of(given)
+    return [x for x in values if isinstance(x, torch.Tensor) and x.requires_grad]
+
+
+# From here on: what lessons use whose tasks are not written as data yet (`task.py`).
 
 
 def _leaves(inputs: tuple) -> tuple:
@@ -294,35 +367,27 @@ def equal(ours, theirs, tolerance: float = 1e-5) -> bool:
     )
 
 
-def _kind(value) -> str:
-    if isinstance(value, torch.Tensor):
-        return f"a tensor of shape {tuple(value.shape)}"
-    if isinstance(value, tuple | list):
-        return f"{len(value)} things ({', '.join(map(_kind, value))})"
-    return f"{type(value).__name__}"
-
-
-def _check_kind(ours, theirs, shown: str) -> None:
+def _check_kind(ours, theirs, says: str) -> None:
     """Checks that an answer is of the right kind, shape and dtype."""
     if ours is None and theirs is not None:
         raise Hint(NO_RETURN)
-    wrong_kind = f"for {shown} it gives {_kind(ours)}, expected {_kind(theirs)}"
+    wrong_kind = f"{says} {kind_of(ours)}, expected {kind_of(theirs)}"
     if isinstance(theirs, tuple | list):
         if not isinstance(ours, tuple | list) or len(ours) != len(theirs):
             raise Hint(wrong_kind)
         for a, b in zip(ours, theirs, strict=True):
-            _check_kind(a, b, shown)
+            _check_kind(a, b, says)
         return
     if not isinstance(theirs, torch.Tensor):
         number = isinstance(ours, Real) and not isinstance(ours, bool)  # also numpy's
         if isinstance(theirs, int | float) and not isinstance(theirs, bool):
-            hint(number, f"for {shown} it gives {_kind(ours)}, expected a number")
+            hint(number, f"{says} {kind_of(ours)}, expected a number")
         return
     if not isinstance(ours, torch.Tensor):
         raise Hint(wrong_kind)
     hint(
         ours.shape == theirs.shape,
-        f"for {shown} it gives {_kind(ours)}, expected {tuple(theirs.shape)}",
+        f"{says} {kind_of(ours)}, expected {tuple(theirs.shape)}",
     )
     hint(
         ours.is_floating_point() == theirs.is_floating_point(),
@@ -340,30 +405,6 @@ def _difference(ours, theirs) -> str:
             mine, right = a[at].item(), b[at].item()
             return f"{mine:.4g}{place} where {right:.4g} is expected"
     return ""
-
-
-def _show(inputs: tuple) -> str:
-    words = []
-    for x in inputs:
-        if isinstance(x, torch.Tensor):
-            words.append(f"an input of shape {tuple(x.shape)}")
-        else:
-            words.append(f"{x!r}")
-    return " and ".join(words)
-
-
-def _gradients(out, inputs: tuple) -> list:
-    """Gradients of a fixed weighted sum of all outputs, for each input of floats."""
-    wanted = [x for x in inputs if isinstance(x, torch.Tensor) and x.requires_grad]
-    generator = torch.Generator().manual_seed(1)
-    loss = torch.zeros(())
-    for value in _as_tensors(out):
-        if value.is_floating_point():
-            weights = torch.randn(value.shape, generator=generator, dtype=value.dtype)
-            loss = loss + (value * weights).sum()
-    if not loss.requires_grad:
-        return [None] * len(wanted)
-    return list(torch.autograd.grad(loss, wanted, allow_unused=True))
 
 
 def compare(
@@ -402,7 +443,7 @@ def compare(
         ):
             ours = _call(answer, handed)
         # To the author of a module, its parameters are not inputs.
-        shown = _show(given[: getattr(answer, "inputs", len(given))])
+        says = f"for {shown(given[: getattr(answer, 'inputs', len(given))])} it gives"
         for before, after in zip(given, handed, strict=True):
             if isinstance(before, torch.Tensor):
                 hint(_equal(before, after.detach()), CHANGED)
@@ -415,14 +456,14 @@ def compare(
                     continue  # this mistake stops on this input; the answer did not
                 differs = not equal(value, right, tolerance)
                 hint(not (differs and _same(ours, value, tolerance)), text)
-            _check_kind(ours, right, shown)
+            _check_kind(ours, right, says)
             hint(not was_right, SHOWN_ONLY)
             where = _difference(ours, right)
             more = f" {advice}" if advice else ""
             raise Hint(f"the shape is right, the values are not: {where}.{more}")
         was_right += 1
         if gradient:
-            _compare_gradients(ours, right, mine, theirs, tolerance)
+            compare_gradients(ours, right, mine, theirs, tolerance)
 
 
 def equal_kind(ours, theirs) -> bool:
@@ -436,16 +477,3 @@ def equal_kind(ours, theirs) -> bool:
 
 def _same(ours, value, tolerance: float) -> bool:
     return equal_kind(ours, value) and equal(ours, value, tolerance)
-
-
-def _compare_gradients(ours, right, mine, theirs, tolerance) -> None:
-    expected = _gradients(right, theirs)
-    with learners_code(in_place):  # some are noticed in the backward pass only
-        found = _gradients(ours, mine)
-    for a, b in zip(found, expected, strict=True):
-        if b is None:
-            continue
-        hint(a is not None or not b.any(), CUT)
-        if a is not None:
-            text = "the values are right, the gradient is not: is a part of it cut off?"
-            hint(_allclose(a, b, atol=10 * tolerance, rtol=1e-3), text)

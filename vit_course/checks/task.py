@@ -14,34 +14,31 @@ from typing import Any
 
 import torch
 from torch import Tensor, allclose
-from torch.autograd import grad
 
 from vit_course.checks.hints import (
     CHANGED,
     CHANGED_LIST,
-    CUT,
     FOOLED,
     NO_RETURN,
     SHOWN_ONLY,
     Hint,
+    as_number,
+    compare_gradients,
     hint,
     in_place,
     is_a_class,
     is_a_function,
+    kind_of,
     learners_code,
+    parts_of,
     passed,
+    shown,
     with_parameters,
 )
 
 LINEAR = " nn.Linear(inputs, outputs) stores (outputs, inputs)."
 # Kept at import, so that nothing that a notebook does later changes a comparison.
 _equal, _as_tensor = torch.equal, torch.as_tensor
-
-
-def as_number(value):
-    """A number, also from a tensor or an array that holds one and no more."""
-    one = getattr(value, "ndim", None) == 0 or getattr(value, "shape", None) == (1,)
-    return value.item() if one else value
 
 
 def _map(function: Callable, value) -> Any:
@@ -59,15 +56,6 @@ def _leaf(x: Tensor) -> Tensor:
     return x.detach().clone().requires_grad_(x.is_floating_point())
 
 
-def _parts(value) -> list:
-    """The values in a nested value, in order."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    if not isinstance(value, list | tuple):
-        return [value]
-    return [part for v in value for part in _parts(v)]
-
-
 def _unchanged(before, after) -> bool:
     if isinstance(before, Tensor):
         return _equal(before, after.detach())
@@ -77,14 +65,6 @@ def _unchanged(before, after) -> bool:
         pairs = zip(before, after, strict=False)
         return len(before) == len(after) and all(_unchanged(a, b) for a, b in pairs)
     return not isinstance(before, str | Real) or before == after
-
-
-def _kind(value) -> str:
-    if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)}"
-    if isinstance(value, tuple | list):
-        return f"{len(value)} values ({', '.join(map(_kind, value))})"
-    return f"{type(value).__name__}"
 
 
 def _wrong_kind(ours, theirs, says: str) -> str:
@@ -97,7 +77,7 @@ def _wrong_kind(ours, theirs, says: str) -> str:
     """
     if ours is None:
         return "" if theirs is None else NO_RETURN
-    wrong = f"{says} {_kind(ours)}, expected {_kind(theirs)}"
+    wrong = f"{says} {kind_of(ours)}, expected {kind_of(theirs)}"
     if isinstance(theirs, dict):
         if not isinstance(ours, dict) or set(ours) != set(theirs):
             *keys, last = map(repr, theirs)
@@ -120,14 +100,14 @@ def _wrong_kind(ours, theirs, says: str) -> str:
         if not isinstance(ours, Tensor):
             return wrong
         if ours.shape != theirs.shape:
-            return f"{says} {_kind(ours)}, expected {tuple(theirs.shape)}"
+            return f"{says} {kind_of(ours)}, expected {tuple(theirs.shape)}"
         if _family(ours.dtype) != _family(theirs.dtype):
             return f"{says} values of dtype {ours.dtype}, expected {theirs.dtype}"
         if ours.device != theirs.device:
             return f"{says} a tensor on {ours.device}, expected {theirs.device}"
     elif _is_number(theirs) and not _is_number(as_number(ours)):
         called = " Is it called, with `()`?" if callable(ours) else ""
-        return f"{says} {_kind(ours)}, expected a number.{called}"
+        return f"{says} {kind_of(ours)}, expected a number.{called}"
     elif isinstance(theirs, bool | str):
         return "" if isinstance(as_number(ours), type(theirs)) else wrong
     return ""
@@ -154,7 +134,7 @@ def _by_order(ours, theirs):
 
 def _wrong_value(ours, theirs, tolerance: float) -> str:
     """Says where two values of the same kind differ most, or ""."""
-    pairs = zip(_parts(_by_order(ours, theirs)), _parts(theirs), strict=True)
+    pairs = zip(parts_of(_by_order(ours, theirs)), parts_of(theirs), strict=True)
     for a, b in pairs:
         if not isinstance(b, Tensor | Real):
             if a != b:
@@ -192,29 +172,6 @@ def _outcome(function: Callable, given: tuple):
         raise
     except Exception as error:
         return error
-
-
-def _show(given: tuple) -> str:
-    words = []
-    for x in given:
-        if isinstance(x, Tensor):
-            words.append(f"an input of shape {tuple(x.shape)}")
-        elif isinstance(x, str | Real | tuple):
-            words.append(str(x))
-    return " and ".join(words) or "this input"
-
-
-def _gradients(out, leaves: list[Tensor]) -> list:
-    """Gradients of a fixed weighted sum of all outputs."""
-    generator = torch.Generator().manual_seed(1)
-    loss = torch.zeros(())
-    for value in _parts(out):
-        if isinstance(value, Tensor) and value.is_floating_point():
-            weights = torch.randn(value.shape, generator=generator, dtype=value.dtype)
-            loss = loss + (value * weights).sum()
-    if not loss.requires_grad:
-        return [None] * len(leaves)
-    return list(grad(loss, leaves, allow_unused=True))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -332,7 +289,7 @@ class Case:
             self._explain_other(outcomes[at], right[at], inputs[at], at)
         if self.gradient:
             for ours, value, a, b in zip(outcomes, right, mine, theirs, strict=True):
-                self._compare_gradients(ours, value, _leaves(a), _leaves(b))
+                compare_gradients(ours, value, a, b, self.tolerance)
 
     def _explain_known(self, outcomes: list, inputs: Sequence, at: int) -> None:
         """Gives the hint for the mistake that has these outcomes for all inputs.
@@ -362,29 +319,13 @@ class Case:
         if isinstance(ours, Exception):
             with learners_code(known, was_right):
                 raise ours
-        shown = _show(given[: len(given) - len(self.parameters)])
-        text = _wrong_kind(ours, right, f"for {shown} it gives")
+        shows = shown(given[: len(given) - len(self.parameters)])
+        text = _wrong_kind(ours, right, f"for {shows} it gives")
         hint(not text, text)
         hint(not was_right, SHOWN_ONLY)
         where = _wrong_value(ours, right, self.tolerance)
         more = f" {self.advice}" if self.advice else ""
         raise Hint(f"the shape is right, the values are not: {where}.{more}")
-
-    def _compare_gradients(self, ours, right, mine: list, theirs: list) -> None:
-        with learners_code(in_place):  # some are noticed in the backward pass only
-            found = _gradients(ours, mine)
-        for a, b in zip(found, _gradients(right, theirs), strict=True):
-            if b is None:
-                continue
-            hint(a is not None or not b.any(), CUT)
-            if a is not None:
-                text = "the values are right, the gradient is not: is a part cut off?"
-                close = allclose(a, b, atol=10 * self.tolerance, rtol=1e-3)
-                hint(close, text)
-
-
-def _leaves(given) -> list[Tensor]:
-    return [x for x in _parts(given) if isinstance(x, Tensor) and x.requires_grad]
 
 
 class Task:
