@@ -271,7 +271,7 @@ def check_parts(state: dict[str, torch.Tensor], modern: bool = False) -> None:
     """Raises ValueError if the weights have parts that our ViT lacks; names them.
 
     Args:
-        modern: whether the model has `MODERN_PARTS`, as that of lesson 15b.
+        modern: whether the model has `MODERN_PARTS`, as that of lesson 15c.
     """
     found = []
     parts = OTHER_PARTS if modern else MODERN_PARTS | OTHER_PARTS
@@ -512,7 +512,7 @@ def load_pretrained(
             `.pth`, `.pt`, `.bin` or `.ckpt` with the names of torchvision, timm,
             Hugging Face's `ViTForImageClassification` or ours.
         part: which state dict, if the file holds several.
-        build: makes the model from the state dict and the overrides; lesson 15b has
+        build: makes the model from the state dict and the overrides; lesson 15c has
             one for DINOv2, DINOv3, SigLIP and EVA-02.
         overrides: arguments of `ViT`, such as `num_classes=3` (the head stays
             untrained) or `img_size=384`: positions are interpolated from a square, and

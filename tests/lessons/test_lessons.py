@@ -23,7 +23,7 @@ EXPORT_NOTHING = {
     "10b_shapes_memory_masks",
     "14c_replication_report",
     "14d_memory_and_speed",
-    "15c_fewer_tokens",
+    "15d_fewer_tokens",
     "A1_rendered_foods",
 }
 # Lessons that add to the module of their first part, where its imports stand.

@@ -1,4 +1,4 @@
-"""Lessons 15 and 15b: what changed since 2020; today's backbones equal timm's."""
+"""Lessons 15 to 15c: what changed since 2020; today's backbones equal timm's."""
 
 import functools
 import re

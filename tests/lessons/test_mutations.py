@@ -489,10 +489,13 @@ MISTAKES = {
             ("no residual", "(pooled + self.mlp_block(pooled))", "(pooled)"),
         ],
     ),
-    "15b_todays_backbones": (
+    "15b_rotary_positions": (
+        "lessons/test_modern.py",
+        [("turned back", "(a * cos - b * sin, a", "(a * cos + b * sin, a")],
+    ),
+    "15c_todays_backbones": (
         "lessons/test_modern.py",
         [
-            ("turned back", "(a * cos - b * sin, a", "(a * cos + b * sin, a"),
             ("keys not normed", "self.rope(self.k_norm(key))", "self.rope(key)"),
             ("registers in the mean", "z[:, self.num_prefix_tokens :]", "z[:, 1:]"),
         ],
