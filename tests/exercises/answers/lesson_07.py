@@ -569,7 +569,7 @@ def heads_left(query, key, value, num_heads):
     return F.scaled_dot_product_attention(*parts)
 
 
-@wrong(MENDED, "2 things")
+@wrong(MENDED, "2 values")
 def with_the_weights(query, key, value, num_heads):
     parts = [cut(x, num_heads) for x in (query, key, value)]
     heads, weights = scaled_dot_product_attention(*parts)
