@@ -678,7 +678,7 @@ def sorts_in_place(results):
     return epoch, pairs[epoch - 1][1]
 
 
-@wrong(REPORT, "expected 2 things")
+@wrong(REPORT, "expected 2 values")
 def number_alone(results):
     return results["test_acc"][results["val_acc"].index(max(results["val_acc"]))]
 
