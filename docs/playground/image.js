@@ -2,6 +2,7 @@
 import { PIXELS } from "./model.js";
 
 const KEPT = 0.8; // crop_pct: the middle of the image that the model sees
+const MOST = 120e6; // pixels of a file: decoded, each takes four bytes
 
 function canvasOf(size) {
   const canvas = document.createElement("canvas");
@@ -47,26 +48,39 @@ export async function shipped(name) {
   return { pixels: toPixels(cut(small, PIXELS)), shown: cut(large, 512) };
 }
 
+/** Width and height, from the file's header: nothing is decoded yet. */
+async function sizeOf(file) {
+  const image = new Image();
+  image.src = URL.createObjectURL(file);
+  try {
+    await new Promise((resolve, reject) => {
+      Object.assign(image, { onload: resolve, onerror: reject });
+    });
+    return [image.naturalWidth, image.naturalHeight];
+  } finally {
+    URL.revokeObjectURL(image.src);
+  }
+}
+
 /**
  * Reads a file of the reader's own; `note` says what was done to it.
  *
  * Throws an Error whose message can be shown: no image, or one too large to decode.
  */
 export async function own(file) {
-  if (file.size > 100e6) throw new Error(`${file.name} is larger than 100 MB.`);
-  let bitmap;
-  try {
-    bitmap = await createImageBitmap(file, { imageOrientation: "from-image" });
-  } catch {
-    throw new Error(`${file.name} is no image that this browser can read.`);
-  }
-  const { width, height } = bitmap;
+  const refused = (why) => new Error(`${file.name} ${why}`);
+  if (file.size > 100e6) throw refused("is larger than 100 MB.");
+  const none = refused("is no image that this browser can read, or far too large a one.");
+  const [width, height] = await sizeOf(file).catch(() => Promise.reject(none));
+  const size = `${width} × ${height} pixels`;
+  if (width * height > MOST) throw refused(`has ${size}; up to 120 million can be read.`);
+  const bitmap = await createImageBitmap(file).catch(() => Promise.reject(none));
   const shown = cut(bitmap, 512, KEPT);
   bitmap.close();
-  let note = `${file.name}: its middle, of ${width} × ${height} pixels as held upright.`;
+  let note = `${file.name}, ${size}: the model sees its middle.`;
   if (fillWhite(shown)) note += " What was transparent is white.";
   // In halves: a single large step would skip pixels.
-  let [current, size] = [shown, 512];
-  while (size > PIXELS) current = cut(current, (size /= 2));
+  let [current, side] = [shown, 512];
+  while (side > PIXELS) current = cut(current, (side /= 2));
   return { pixels: toPixels(current), shown, note };
 }

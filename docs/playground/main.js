@@ -1,41 +1,40 @@
 // The page: what the reader has chosen, what the model says, and how it is drawn.
 import * as model from "./model.js";
 import { own, shipped } from "./image.js";
+import { QUESTIONS, likeliest, percent } from "./questions.js";
 
 const { SIDE } = model;
 const PATCHES = SIDE * SIDE;
+const SIZE = 512; // of the image and of the map on the page, in pixels
 const BLOCKS = 6;
 const $ = (id) => document.getElementById(id);
-const percent = (p) => `${(100 * p).toFixed(1)} %`;
-const lesson = (file, text) => `<a href="../notebooks/${file}.html">${text}</a>`;
+const spot = (place) => [place % SIDE, Math.floor(place / SIDE)]; // column and row
+const rowAndColumn = (place) => `row ${spot(place)[1] + 1}, column ${spot(place)[0] + 1}`;
 
+// What the map shows, in words.
 const VIEWS = {
-  class: {
-    label: "class token's row",
-    says: "How much the class token takes from each patch: its row.",
-    link: lesson("04_class_token", "Lesson 04"),
-  },
-  query: {
-    label: "where this patch looks",
-    says: "How much the patch that you point at takes from each patch: its row.",
-    link: lesson("06_self_attention", "Lesson 06"),
-  },
-  key: {
-    label: "who looks at it",
-    says: "How much each patch takes from the one that you point at: its column.",
-    link: lesson("06_self_attention", "Lesson 06"),
-  },
-  rollout: {
-    label: "rollout",
-    says: "The mean of the heads, multiplied through all blocks up to this one.",
-    link: lesson("13b_attention_maps", "Lesson 13b"),
-  },
+  class: () => "What the class token takes",
+  query: (patch) => `Where ${rowAndColumn(patch)} looks`,
+  key: (patch) => `Who looks at ${rowAndColumn(patch)}`,
+  rollout: () => `Rollout through block ${state.layer}`,
 };
 
+const START_ORDER = Array.from({ length: PATCHES }, (_, i) => i);
 // A fixed order, so that an address shows everybody the same.
 const SHUFFLED = shuffledOrder(2020);
 
+function shuffledOrder(seed) {
+  const order = [...START_ORDER];
+  for (let i = PATCHES - 1; i > 0; i--) {
+    seed = (1103515245 * seed + 12345) % 2147483648; // a generator of random numbers
+    const j = Math.floor((seed / 2147483648) * (i + 1));
+    [order[i], order[j]] = [order[j], order[i]];
+  }
+  return order;
+}
+
 const START = {
+  ask: "", // one of QUESTIONS
   image: "pizza2",
   layer: BLOCKS, // the attention shown is this block's
   head: 0, // 0: the mean of the heads
@@ -53,18 +52,9 @@ let picture; // {pixels, shown} of the chosen image; later also its result, unto
 let result; // of the last run
 let reference; // the result on the same image, untouched
 let ownImage; // the last file that was dropped here
+let pointed = null; // the patch under the mouse or the focus, while it is there
+let found = []; // what was measured in the cells of the question
 
-function shuffledOrder(seed) {
-  const order = Array.from({ length: PATCHES }, (_, i) => i);
-  for (let i = PATCHES - 1; i > 0; i--) {
-    seed = (1103515245 * seed + 12345) % 2147483648; // a generator of random numbers
-    const j = Math.floor((seed / 2147483648) * (i + 1));
-    [order[i], order[j]] = [order[j], order[i]];
-  }
-  return order;
-}
-
-const START_ORDER = Array.from({ length: PATCHES }, (_, i) => i);
 const order = () => (state.shuffle ? SHUFFLED : START_ORDER);
 // What is dropped is a patch, wherever it stands.
 const isDropped = (place) => state.dropped.has(order()[place]);
@@ -76,7 +66,7 @@ const untouched = () =>
 
 function writeAddress() {
   const words = new URLSearchParams();
-  for (const key of ["image", "layer", "head", "view", "patch"])
+  for (const key of ["ask", "image", "layer", "head", "view", "patch"])
     if (state[key] !== START[key]) words.set(key, state[key]);
   if (state.dropped.size) words.set("dropped", [...state.dropped].join("."));
   for (const key of ["shuffle", "positions", "trained"])
@@ -87,6 +77,8 @@ function writeAddress() {
 function readAddress() {
   const words = new URLSearchParams(location.hash.slice(1));
   Object.assign(state, structuredClone(START));
+  found = [];
+  if (words.get("ask") in QUESTIONS) state.ask = words.get("ask");
   const whole = (key, low, high) => {
     const number = Number(words.get(key));
     if (words.has(key) && Number.isInteger(number) && number >= low && number <= high)
@@ -111,9 +103,8 @@ const loaded = {}; // bytes of each file so far
 
 function progress(file, bytes) {
   loaded[file] = bytes;
-  const sum = (numbers) => numbers.reduce((a, b) => a + b);
-  const all = sum(Object.keys(loaded).map((name) => course.bytes[name]));
-  const now = Math.min(all, sum(Object.values(loaded)));
+  const all = model.sum(Object.keys(loaded).map((name) => course.bytes[name]));
+  const now = Math.min(all, model.sum(Object.values(loaded)));
   $("progress").value = now / all;
   $("megabytes").textContent = `${(now / 1e6).toFixed(1)} of ${(all / 1e6).toFixed(1)} MB`;
 }
@@ -151,6 +142,7 @@ async function compute() {
   again = running;
   if (running) return;
   running = true;
+  const start = performance.now();
   document.body.dataset.running = "";
   try {
     do {
@@ -166,6 +158,7 @@ async function compute() {
     } while (again);
     $("trouble").textContent = "";
     draw();
+    put("took", `Answered in ${Math.round(performance.now() - start)} ms.`);
   } finally {
     running = false;
     delete document.body.dataset.running;
@@ -173,6 +166,7 @@ async function compute() {
 }
 
 async function choose(name) {
+  if (state.image !== name) found = [];
   state.image = name;
   document.body.dataset.running = ""; // until compute() has drawn
   const chosen = name === "own" ? ownImage : await shipped(name);
@@ -196,132 +190,133 @@ async function take(file) {
 
 // What is drawn
 
-/** The weights that the map shows, one per kept patch, and the class token's own. */
-function weights() {
+const needsPatch = (view) => view === "query" || view === "key";
+
+/** What the reader looks at: the choice, or the patch that they point at. */
+function looked() {
+  if (pointed === null) return state;
+  const view = needsPatch(state.view) ? state.view : "query";
+  return { ...state, patch: pointed, view };
+}
+
+/** The weights that the map shows, one per kept patch. */
+function weights({ layer, head, view, patch }) {
   const { attention, places } = result;
-  const heads = attention[state.layer - 1];
-  let matrix = state.head ? heads[state.head - 1] : model.meanOfHeads(heads);
-  if (state.view === "rollout") matrix = model.rollout(attention, state.layer);
-  const token = places.indexOf(state.patch) + 1;
-  if (state.view === "key") return matrix.slice(1).map((row) => row[token]);
-  const row = state.view === "query" ? matrix[token] : matrix[0];
+  const heads = attention[layer - 1];
+  let matrix = head ? heads[head - 1] : model.meanOfHeads(heads);
+  if (view === "rollout") matrix = model.rollout(attention, layer);
+  const token = places.indexOf(patch) + 1;
+  if (view === "key") return matrix.slice(1).map((row) => row[token]);
+  const row = view === "query" ? matrix[token] : matrix[0];
   return row.slice(1);
 }
 
-const needsPatch = () => state.view === "query" || state.view === "key";
+// Only what differs is written, since screen readers read aloud what is written.
+function put(id, html) {
+  if (written[id] !== html) $(id).innerHTML = written[id] = html;
+}
+const written = {};
 
 function drawImage() {
   const context = $("image").getContext("2d");
-  const size = 512 / SIDE;
-  context.clearRect(0, 0, 512, 512);
-  START_ORDER.forEach((place) => {
-    if (isDropped(place)) return;
-    const from = order()[place];
-    const [x, y] = [(place % SIDE) * size, Math.floor(place / SIDE) * size];
-    const [u, v] = [(from % SIDE) * size, Math.floor(from / SIDE) * size];
-    context.drawImage(picture.shown, u, v, size, size, x, y, size, size);
-  });
+  const size = SIZE / SIDE;
+  context.clearRect(0, 0, SIZE, SIZE);
+  for (const place of kept()) {
+    const to = spot(place).map((i) => i * size);
+    const from = spot(order()[place]).map((i) => i * size);
+    context.drawImage(picture.shown, ...from, size, size, ...to, size, size);
+  }
   const words = [state.image === "own" ? "your image" : state.image];
   if (state.shuffle) words.push("its patches shuffled");
   if (state.dropped.size) words.push(`${state.dropped.size} patches dropped`);
   $("image").setAttribute("aria-label", words.join(", "));
 }
 
-/** From nothing (the page's colour) to the attention's pink. */
-const shade = (fraction) => `rgb(204 121 167 / ${fraction})`;
-
 function drawMap() {
-  const context = $("map").getContext("2d");
-  const size = 512 / SIDE;
-  const gone = needsPatch() && !result.places.includes(state.patch);
-  const values = gone ? result.places.map(() => 0) : weights();
+  const eye = looked();
+  const pair = needsPatch(eye.view);
+  const gone = pair && !result.places.includes(eye.patch);
+  const values = gone ? [] : weights(eye);
   const most = Math.max(...values);
-  context.clearRect(0, 0, 512, 512);
+  const context = $("map").getContext("2d");
+  const size = SIZE / SIDE;
+  context.clearRect(0, 0, SIZE, SIZE);
   Object.assign(context, { filter: "grayscale(1)", globalAlpha: 0.2 });
   context.drawImage($("image"), 0, 0); // faint, so that one sees what lies there
   Object.assign(context, { filter: "none", globalAlpha: 1 });
-  result.places.forEach((place, i) => {
-    const [x, y] = [(place % SIDE) * size, Math.floor(place / SIDE) * size];
-    context.fillStyle = shade(gone ? 0 : values[i] / most);
-    context.fillRect(x, y, size, size);
+  values.forEach((value, i) => {
+    const [x, y] = spot(result.places[i]);
+    context.fillStyle = `rgb(204 121 167 / ${value / most})`; // the attention's pink
+    context.fillRect(x * size, y * size, size, size);
   });
-  if (needsPatch() && result.places.includes(state.patch)) {
-    const [x, y] = [state.patch % SIDE, Math.floor(state.patch / SIDE)];
-    context.strokeStyle = "#0072B2";
-    context.lineWidth = 6;
+  if (pair && !gone) {
+    const [x, y] = spot(eye.patch);
+    Object.assign(context, { strokeStyle: "#0072B2", lineWidth: 6 });
     context.strokeRect(x * size + 3, y * size + 3, size - 6, size - 6);
   }
-  const bar = $("bar").getContext("2d");
-  for (let x = 0; x < 256; x++) {
-    bar.clearRect(x, 0, 1, 1);
-    bar.fillStyle = shade(x / 255);
-    bar.fillRect(x, 0, 1, 1);
-  }
-  $("most").textContent = gone ? "" : most.toFixed(3);
+  put("most", gone ? "–" : most.toFixed(3));
   const sorted = [...values].sort((a, b) => b - a);
-  const eight = sorted.slice(0, 8).reduce((a, b) => a + b, 0);
-  const sum = sorted.reduce((a, b) => a + b, 0);
-  const said = `The 8 largest of ${values.length} weights hold ${percent(eight / sum)}
-    (if all were equal: ${percent(Math.min(1, 8 / values.length))}).`;
-  $("says").textContent = gone ? "This patch was dropped: point at another." : said;
-  const which = state.view === "rollout" ? "" : `, ${headName(state.head)}`;
-  const label = `Attention, ${VIEWS[state.view].label}, block ${state.layer}${which}`;
-  $("map").setAttribute("aria-label", `${label}. ${$("says").textContent}`);
+  const eight = model.sum(sorted.slice(0, 8)) / model.sum(sorted);
+  const said = gone
+    ? "This patch was dropped: point at another."
+    : `The 8 largest of ${values.length} weights hold ${percent(eight)}
+      (all equal: ${percent(Math.min(1, 8 / values.length))}).`;
+  const title = VIEWS[eye.view](eye.patch);
+  put("says", `<b>${title}.</b> ${said}`);
+  const head = eye.head ? `head ${eye.head}` : "mean of the heads";
+  const which = eye.view === "rollout" ? "" : `, block ${eye.layer}, ${head}`;
+  $("map").setAttribute("aria-label", `Attention. ${title}${which}. ${said}`);
 }
-
-const headName = (head) => (head ? `head ${head}` : "mean of the heads");
 
 /** The sequence as the model gets it: the class token, then each kept patch. */
 function drawTokens() {
+  const eye = looked();
   const tokens = result.places.map((place) => {
-    const from = order()[place];
-    const [x, y] = [from % SIDE, Math.floor(from / SIDE)].map((i) => (100 * i) / (SIDE - 1));
-    const chosen = needsPatch() && place === state.patch ? "chosen" : "";
+    const [x, y] = spot(order()[place]).map((i) => (100 * i) / (SIDE - 1));
+    const chosen = needsPatch(eye.view) && place === eye.patch ? "chosen" : "";
     return `<i class="${chosen}" style="background-position:${x}% ${y}%"></i>`;
   });
-  $("tokens").innerHTML = `<i class="class"></i>${tokens.join("")}`;
+  const gone = '<i class="gone"></i>'.repeat(PATCHES - tokens.length); // keep their room
+  put("tokens", `<i class="class"></i>${tokens.join("")}${gone}`);
   $("tokens").classList.toggle("bare", !state.positions);
   const count = `${tokens.length + 1} tokens of 192 features.`;
-  $("count").textContent = count;
-  const words = `${count} The class token, then ${tokens.length} patches`;
-  const how = state.shuffle ? ", shuffled" : "";
-  const sum = state.positions ? "with" : "without";
-  $("tokens").setAttribute("aria-label", `${words}${how}, ${sum} position embedding.`);
+  put("count", count);
+  const how = `${state.shuffle ? ", shuffled" : ""}, with${state.positions ? "" : "out"}`;
+  const words = `${count} The class token, then ${tokens.length} patches${how} positions.`;
+  $("tokens").setAttribute("aria-label", words);
 }
 
 /** Bars of probabilities [name, p, colour, mark]: the mark is another probability. */
-function bars(place, rows) {
+function bars(rows) {
   const percents = (p) => `${100 * p}%`;
-  place.innerHTML = rows
-    .map(
-      ([name, p, colour, mark]) => `<div class="row"><span>${name.replaceAll("_", " ")}</span>
-        <span class="track"><span style="width:${percents(p)};background:${colour}"></span>
-        ${mark === undefined ? "" : `<i style="left:${percents(mark)}"></i>`}</span>
-        <span class="number">${percent(p)}</span></div>`,
-    )
-    .join("");
+  const bar = ([name, p, colour, mark]) => `<div class="row">
+    <span>${name.replaceAll("_", " ")}</span>
+    <span class="track"><span style="width:${percents(p)};background:${colour}"></span>
+    ${mark === undefined ? "" : `<i style="left:${percents(mark)}"></i>`}</span>
+    <span class="number">${percent(p)}</span></div>`;
+  return rows.map(bar).join("");
 }
 
 const colour = (k) => `var(--${course.classes[k]})`;
-const likeliest = (row) => row.indexOf(Math.max(...row));
 
 function drawPrediction() {
   const { layer } = state;
   const before = reference.three[layer];
   const marks = untouched() ? [] : before;
   const now = result.three[layer];
-  bars($("three"), course.classes.map((name, k) => [name, now[k], colour(k), marks[k]]));
-  $("after").textContent = layer;
+  const three = bars(course.classes.map((name, k) => [name, now[k], colour(k), marks[k]]));
+  put("three", three);
+  put("below", `<p>Prediction after block ${layer}</p>${three}`); // on small screens
+  put("after", layer);
   const best = likeliest(before);
-  $("explain-three").textContent = untouched()
-    ? "Change something, and marks will show these probabilities."
-    : `Marks: before the change, ${course.classes[best]} had ${percent(before[best])}.`;
+  const mark = `Marks: before the change, ${course.classes[best]} had ${percent(before[best])}.`;
+  put("explain-three", untouched() ? "Change something: marks will keep these values." : mark);
   const all = model.softmax(result.logits[layer]).map((p, k) => [course.foods[k], p]);
   const five = all.sort((a, b) => b[1] - a[1]).slice(0, 5);
-  bars($("five"), five.map((row) => [...row, "var(--sky)"]));
+  put("five", bars(five.map((row) => [...row, "var(--sky)"])));
 }
 
-/** Probability of the three classes after each block. */
+/** Probability of the three classes, from block to block, up to the one chosen. */
 function drawForms() {
   const x = (block) => 40 + 41 * block;
   const y = (p) => 130 - 118 * p;
@@ -333,43 +328,44 @@ function drawForms() {
     class="here"/><text x="163" y="158" text-anchor="middle">after block</text>`);
   for (let block = 0; block <= BLOCKS; block++)
     parts.push(`<text x="${x(block)}" y="146" text-anchor="middle">${block}</text>`);
+  const until = result.three.slice(0, state.layer + 1);
   const ends = course.classes.map((name, k) => {
-    const points = result.three.map((row, block) => [x(block), y(row[k])]);
+    const points = until.map((row, block) => [x(block), y(row[k])]);
     parts.push(`<polyline points="${points.join(" ")}" style="stroke:${colour(k)}"/>`);
     for (const [cx, cy] of points)
       parts.push(`<circle cx="${cx}" cy="${cy}" r="3" style="fill:${colour(k)}"/>`);
-    return { name, k, y: points.at(-1)[1] + 4 };
+    return { name, k, x: points.at(-1)[0] + 10, y: points.at(-1)[1] + 4 };
   });
   // The names stand at the ends of the lines, from the lowest up, none on another.
   let below = Infinity;
   for (const end of ends.sort((a, b) => b.y - a.y)) {
     below = Math.min(end.y, below - 12);
-    parts.push(`<text x="296" y="${below}" class="name" style="fill:${colour(end.k)}">
+    parts.push(`<text x="${end.x}" y="${below}" class="name" style="fill:${colour(end.k)}">
       ${end.name}</text>`);
   }
-  $("forms").innerHTML = parts.join("");
-  const best = result.three.map((row) => course.classes[likeliest(row)]);
-  $("forms").setAttribute("aria-label", `After blocks 0 to ${BLOCKS}: ${best.join(", ")}.`);
-  const settled = best.findLastIndex((name) => name !== best.at(-1)) + 1;
-  $("explain-forms").innerHTML = `From block ${settled} on, ${best.at(-1)} is ahead. The head
-    was trained on the last block only. ${lesson("10_vision_transformer", "Lesson 10")}`;
+  put("forms", parts.join(""));
+  const best = until.map((row) => course.classes[likeliest(row)]);
+  const label = `Ahead after blocks 0 to ${state.layer}: ${best.join(", ")}.`;
+  $("forms").setAttribute("aria-label", label);
+  const says = state.trained
+    ? `After block ${state.layer}, ${best.at(-1)} is ahead. The head was trained on the
+       last block only.`
+    : "By random weights: which class is ahead means nothing.";
+  put("explain-forms", says);
 }
 
 /** The largest difference to what PyTorch found, where the state is one it was asked. */
 function drawEqual() {
   const row = course.images.find((image) => image.name === state.image);
   delete $("equal").dataset.image;
-  if (!row || !untouched()) {
-    $("equal").textContent = "";
-    return;
-  }
+  if (!row || !untouched()) return put("equal", "");
   const differences = [
     ...row.logits.map((x, k) => x - result.logits.at(-1)[k]),
     ...row.attention.map((x, k) => x - result.attention.at(-1)[0][0][k]),
   ];
   const most = Math.max(...differences.map(Math.abs));
-  $("equal").textContent = `PyTorch found the same 98 logits and attention weights for this
-    image: the largest difference is ${most.toFixed(6)}.`;
+  put("equal", `PyTorch found the same 98 logits and attention weights for this image: the
+    largest difference is ${most.toFixed(6)}.`);
   Object.assign($("equal").dataset, { difference: most, image: row.name });
 }
 
@@ -384,43 +380,67 @@ function drawControls() {
     button.setAttribute("aria-checked", chosen);
     button.tabIndex = chosen || state.image === "own" ? 0 : -1;
   }
-  const gone = isDropped(state.patch);
-  const [row, column] = [Math.floor(state.patch / SIDE) + 1, (state.patch % SIDE) + 1];
-  $("drop").textContent = `${gone ? "Put back" : "Drop"} row ${row}, column ${column}`;
+  put("drop", `${isDropped(state.patch) ? "Put back" : "Drop"} ${rowAndColumn(state.patch)}`);
+  const eye = looked();
   for (const button of $("patches").querySelectorAll("button")) {
     const place = Number(button.dataset.place);
     const dropped = isDropped(place);
     button.setAttribute("aria-pressed", dropped);
-    button.classList.toggle("chosen", place === state.patch && needsPatch());
-    button.tabIndex = place === state.patch ? 0 : -1;
-    const [row, column] = [Math.floor(place / SIDE) + 1, (place % SIDE) + 1];
-    const words = `row ${row}, column ${column}${dropped ? ", dropped" : ""}`;
-    button.setAttribute("aria-label", words);
+    button.classList.toggle("chosen", place === eye.patch && needsPatch(eye.view));
+    button.tabIndex = place === eye.patch ? 0 : -1;
+    button.setAttribute("aria-label", `${rowAndColumn(place)}${dropped ? ", dropped" : ""}`);
   }
-  $("explain-shuffle").textContent = !state.shuffle
-    ? "Gives each patch the place of another."
-    : state.positions
-      ? "Each patch stands in a wrong place and gets that place's position."
-      : "Without positions no place is wrong: shuffled or not, one prediction.";
+  const shuffled = state.positions
+    ? "Each patch now has the place, and the position, of another."
+    : "Without positions no place is wrong: shuffled or not, one prediction.";
+  put("explain-shuffle", state.shuffle ? shuffled : "Shuffle gives each patch another's place.");
   const positions = state.positions
     ? "Added to each patch, they tell its place."
     : "Nothing tells a patch its place.";
-  $("explain-positions").innerHTML = `${positions} ${LINK_POSITIONS}`;
-  const view = VIEWS[state.view];
-  $("explain-view").innerHTML = `${view.says} ${view.link}`;
-  const heads = state.head
+  put("explain-positions", positions);
+  for (const words of $("explain-view").children)
+    words.classList.toggle("gone", words.dataset.view !== state.view);
+  const one = state.head
     ? `Head ${state.head} of the three, with queries and keys of its own.`
     : "Each head has queries and keys of its own; the mean hides them.";
-  $("explain-head").innerHTML = `${heads} ${LINK_HEADS}`;
-  $("explain-weights").innerHTML = state.trained
-    ? `Trained on 93,060 photographs of 98 foods.
-       ${lesson("A2_pretraining", "Appendix A2")}`
-    : `Random weights, as before training: maps and probabilities mean nothing.
-       ${lesson("13b_attention_maps", "Lesson 13b")}`;
+  const all = "Rollout takes the mean of the heads, block by block.";
+  put("explain-head", state.view === "rollout" ? all : one);
+  const weights = state.trained
+    ? "Trained on 93,060 photographs of 98 foods."
+    : "Random, as before training: maps and probabilities mean nothing.";
+  put("explain-weights", weights);
 }
 
-const LINK_POSITIONS = lesson("05_position_embedding", "Lesson 05");
-const LINK_HEADS = lesson("07_multihead_self_attention", "Lesson 07");
+/** Whether the page is in the state of a question's cell. */
+function isAt(at) {
+  const wanted = { ...START, image: state.image, ...at };
+  const matters = ["image", "layer", "shuffle", "positions", "trained", ...Object.keys(at)];
+  return !state.dropped.size && matters.every((key) => state[key] === wanted[key]);
+}
+
+/** The question, what was found in its cells, and the answer when all are filled. */
+function drawGuide() {
+  const question = QUESTIONS[state.ask];
+  $("guide").hidden = !question;
+  document.querySelector(".tries").hidden = Boolean(question);
+  if (!question) return;
+  const { title, hint, cells, measure, answer } = question;
+  const now = cells.findIndex(({ at }) => isAt(at));
+  const seen = { course, layer: state.layer, three: result.three };
+  Object.assign(seen, { untouched: reference.three, weights: weights(state) });
+  if (now >= 0) found[now] = measure(seen);
+  put("question", title);
+  const cell = ({ label }) => `<button><span>${label}</span><b></b></button>`;
+  put("cells", cells.map(cell).join(""));
+  [...$("cells").children].forEach((button, k) => {
+    button.setAttribute("aria-pressed", k === now);
+    const { name = "", p } = found[k] ?? {};
+    button.lastChild.textContent = p === undefined ? "?" : `${name} ${percent(p)}`;
+  });
+  const filled = cells.filter((_, k) => found[k]).length;
+  const more = `${hint} ${filled} of ${cells.length} found.`;
+  put("hint", filled < cells.length ? more : `<b>Answer.</b> ${answer(found)}`);
+}
 
 function draw() {
   drawImage();
@@ -430,29 +450,24 @@ function draw() {
   drawForms();
   drawEqual();
   drawControls();
+  drawGuide();
   writeAddress();
 }
 
 // What the reader can do
 
-function radios(id, name, entries) {
-  $(id).innerHTML = entries
-    .map(
-      ([value, label]) => `<label><input type="radio" name="${name}" value="${value}">
-        <span>${label}</span></label>`,
-    )
-    .join("");
-  $(id).addEventListener("change", (event) => {
-    const text = event.target.value;
-    state[name] = name === "view" ? text : Number(text);
-    draw();
-  });
+/** Shows where a patch looks while one points at it; null: shows the choice again. */
+function pointAt(place) {
+  if (pointed === place) return;
+  pointed = place;
+  draw();
 }
 
-function pointAt(place) {
-  if (state.patch === place && needsPatch()) return;
+/** Keeps a patch in view; the one in view is dropped, or put back. */
+function pick(place) {
+  if (needsPatch(state.view) && state.patch === place) return toggle(place);
   state.patch = place;
-  if (!needsPatch()) state.view = "query";
+  if (!needsPatch(state.view)) state.view = "query";
   draw();
 }
 
@@ -464,55 +479,38 @@ function toggle(place) {
 }
 
 function makePatches() {
-  $("patches").innerHTML = Array.from(
-    { length: SIDE },
-    (_, row) =>
-      `<div role="row">${Array.from(
-        { length: SIDE },
-        (_, column) => `<span role="gridcell"><button data-place="${SIDE * row + column}">
-          </button></span>`,
-      ).join("")}</div>`,
-  ).join("");
-  const placeOf = (event) => {
-    const button = event.target.closest("button");
-    return button ? Number(button.dataset.place) : -1;
-  };
-  const buttons = [...$("patches").querySelectorAll("button")];
-  $("patches").addEventListener("pointerover", (event) => {
+  const cell = (place) => `<span role="gridcell"><button data-place="${place}"></button></span>`;
+  const row = (first) => START_ORDER.slice(first, first + SIDE).map(cell).join("");
+  const rows = START_ORDER.filter((place) => place % SIDE === 0).map(row);
+  const grid = $("patches");
+  grid.innerHTML = rows.map((cells) => `<div role="row">${cells}</div>`).join("");
+  const buttons = [...grid.querySelectorAll("button")];
+  const placeOf = (event) => buttons.indexOf(event.target.closest("button"));
+  grid.addEventListener("pointerover", (event) => {
     const place = placeOf(event);
     if (place >= 0 && event.pointerType === "mouse") pointAt(place);
   });
-  // A finger cannot point without a tap, so its tap looks, and a button drops.
-  let touch = false;
-  $("patches").addEventListener("pointerdown", (event) => {
-    touch = event.pointerType === "touch";
-  });
-  $("patches").addEventListener("click", (event) => {
-    const place = placeOf(event);
-    if (place < 0) return;
-    if (touch) pointAt(place);
-    else toggle(place);
+  grid.addEventListener("pointerleave", () => pointAt(null));
+  grid.addEventListener("focusin", (event) => pointAt(placeOf(event)));
+  grid.addEventListener("focusout", () => pointAt(null));
+  grid.addEventListener("click", (event) => {
+    if (placeOf(event) >= 0) pick(placeOf(event));
   });
   $("drop").addEventListener("click", () => toggle(state.patch));
-  $("patches").addEventListener("keydown", (event) => {
+  grid.addEventListener("keydown", (event) => {
     const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -SIDE, ArrowDown: SIDE };
-    touch = false;
     const place = placeOf(event) + (step[event.key] ?? NaN);
     if (!(place >= 0 && place < PATCHES)) return;
     event.preventDefault();
-    pointAt(place);
     buttons[place].focus();
   });
 }
 
 function makeImages() {
-  $("images").innerHTML = course.images
-    .map(
-      ({ name, label }) => `<button role="radio" data-name="${name}"
-        aria-label="${name.replace(label, `${label} `)}"><img src="${name}.jpg" alt=""
-        width="64" height="64"></button>`,
-    )
-    .join("");
+  const button = ({ name, label }) => `<button role="radio" data-name="${name}"
+    aria-label="${name.replace(label, `${label} `)}"><img src="${name}.jpg" alt=""
+    width="64" height="64"></button>`;
+  $("images").innerHTML = course.images.map(button).join("");
   const buttons = [...$("images").children];
   $("images").addEventListener("click", (event) => {
     const button = event.target.closest("button");
@@ -529,9 +527,11 @@ function makeImages() {
 }
 
 function listen() {
-  radios("views", "view", Object.entries(VIEWS).map(([k, view]) => [k, view.label]));
-  radios("layers", "layer", [1, 2, 3, 4, 5, 6].map((n) => [n, n]));
-  radios("heads", "head", [0, 1, 2, 3].map((n) => [n, n || "mean"]));
+  for (const input of document.querySelectorAll("fieldset input"))
+    input.addEventListener("change", () => {
+      state[input.name] = input.name === "view" ? input.value : Number(input.value);
+      draw();
+    });
   $("next").addEventListener("click", () => {
     state.layer = (state.layer % BLOCKS) + 1;
     draw();
@@ -542,9 +542,22 @@ function listen() {
       compute();
     });
   $("reset").addEventListener("click", () => {
-    const { image } = state;
-    Object.assign(state, structuredClone(START), { image });
+    const { image, ask } = state;
+    Object.assign(state, structuredClone(START), { image, ask });
     compute();
+  });
+  $("cells").addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (!button) return;
+    const { ask, image } = state;
+    const { at } = QUESTIONS[ask].cells[[...$("cells").children].indexOf(button)];
+    Object.assign(state, structuredClone(START), { ask, image }, at);
+    choose(state.image);
+  });
+  $("leave").addEventListener("click", () => {
+    state.ask = "";
+    draw();
+    document.querySelector(".tries a").focus();
   });
   $("file").addEventListener("change", (event) => take(event.target.files[0]));
   for (const kind of ["dragover", "drop"])
@@ -555,7 +568,14 @@ function listen() {
   addEventListener("hashchange", async () => {
     readAddress();
     await choose(state.image);
+    if (state.ask) $("question").focus({ preventScroll: true });
+    showEvidence();
   });
+}
+
+/** Scrolls to what the question is about. */
+function showEvidence() {
+  if (state.ask) $(QUESTIONS[state.ask].see).scrollIntoView({ block: "nearest" });
 }
 
 async function start() {
@@ -571,7 +591,6 @@ async function start() {
   makePatches();
   readAddress();
   listen();
-  document.body.classList.toggle("touch", navigator.maxTouchPoints > 0);
   progress("ort.wasm.gz", 0);
   const prepared = model.prepare("ort.wasm.gz", progress);
   const file = state.trained ? "trained.onnx.gz" : "untrained.onnx.gz";
@@ -579,6 +598,7 @@ async function start() {
   await sessions[file];
   await choose(state.image);
   $("play").hidden = false;
+  showEvidence();
   document.body.dataset.ready = "";
 }
 

@@ -69,11 +69,13 @@ export async function run(session, pixels, patches, positions, usePositions) {
   };
 }
 
+export const sum = (numbers) => numbers.reduce((a, b) => a + b, 0);
+
 export function softmax(logits) {
   const most = Math.max(...logits);
   const powers = logits.map((x) => Math.exp(x - most));
-  const sum = powers.reduce((a, b) => a + b);
-  return powers.map((x) => x / sum);
+  const all = sum(powers);
+  return powers.map((x) => x / all);
 }
 
 /** The head of three classes: W x + b. */

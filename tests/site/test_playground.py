@@ -6,10 +6,13 @@ import json
 import os
 import random
 import re
+import struct
+import zlib
 
 import make_playground
 import numpy as np
 import pytest
+import torch
 from browsing import server, watched_page
 from PIL import Image
 from test_site import AXE, AXE_SCRIPT, PHONE, SCREEN
@@ -17,6 +20,8 @@ from test_site import AXE, AXE_SCRIPT, PHONE, SCREEN
 pytestmark = pytest.mark.slow
 SECONDS = float(os.environ.get("PLAYGROUND_SECONDS", "20"))  # of random clicking
 MINUTE = 60_000
+# Of pizza2, as docs/playground/questions.js lists them.
+CRUST = [10, 11, 12, 13, 17, 21, 25, 29, 32, 37, 40, 41, 42, 43, 44]
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +57,8 @@ def page(opened):
     """The page as it is at first."""
     opened.set_viewport_size(SCREEN)
     settled(opened)
+    if opened.locator("#leave").is_visible():
+        opened.locator("#leave").click()
     opened.locator("#reset").click()
     opened.locator("[data-name=pizza2]").click()
     opened.wait_for_selector("#equal[data-image=pizza2]")
@@ -75,7 +82,7 @@ def shown(page):
 def probabilities(page):
     """Of pizza, steak and sushi, as the page writes them."""
     text = page.locator("#three").inner_text()
-    return [float(p) / 100 for p in re.findall(r"([\d.]+) %", text)]
+    return [float(p) / 100 for p in re.findall(r"([\d.]+)\s%", text)]
 
 
 def test_twelve_images_are_as_in_pytorch(page, folder):
@@ -97,8 +104,8 @@ CHANGES = {
     "layer": lambda page: page.locator("#layers label").nth(1).click(),
     "head": lambda page: page.locator("#heads label").nth(2).click(),
     "view": lambda page: page.locator("#views label").nth(3).click(),
-    "patch": lambda page: page.locator("[data-place='10']").hover(),
-    "dropped": lambda page: page.locator("[data-place='10']").click(),
+    "patch": lambda page: page.locator("[data-place='10']").click(),
+    "dropped": lambda page: page.locator("[data-place='10']").click(click_count=2),
     "positions": lambda page: page.locator("#positions").click(),
     "shuffle": lambda page: page.locator("#shuffle").click(),
     "trained": lambda page: page.locator("#trained").click(),
@@ -125,7 +132,7 @@ def test_each_control_changes_what_is_shown_and_the_address(page, name):
 
 
 def test_shuffled_patches_change_nothing_without_positions(page):
-    page.locator("[data-place='10']").click()  # nor does it matter where a hole is
+    page.locator("#drop").click()  # nor does it matter where a hole is
     page.locator("#positions").click()
     page.wait_for_function("location.hash.includes('positions')")
     before = shown(page)
@@ -134,15 +141,85 @@ def test_shuffled_patches_change_nothing_without_positions(page):
     assert shown(page)[:2] == before[:2]
 
 
-QUESTIONS = ("head follows the crust", "order of the patches", "prediction settled")
+def test_pointing_at_a_patch_shows_it_and_changes_nothing(page):
+    before, address = shown(page), page.url
+    page.locator("[data-place='10']").hover()
+    says = page.locator("#says", has_text="Where row 2, column 3 looks")
+    says.wait_for()
+    assert shown(page)[2] != before[2] and page.url == address
+    assert page.locator("#views input:checked").get_attribute("value") == "class"
+    page.locator("h1").hover()
+    says.wait_for(state="detached")
+    assert shown(page) == before
 
 
-@pytest.mark.parametrize("question", QUESTIONS)
-def test_a_question_leads_to_a_state(page, question):
-    before = shown(page)
-    page.get_by_role("link", name=question).click()
-    page.wait_for_function("location.hash")
-    assert shown(page) != before
+def cells(page):
+    """Presses the cells of a question in turn: what each, and the page, then says."""
+    found = []
+    buttons = page.locator("#cells button")
+    for k in range(buttons.count()):
+        assert "Answer" not in page.locator("#hint").inner_text()
+        buttons.nth(k).click()
+        page.locator(f"#cells button:nth-child({k + 1})[aria-pressed=true]").wait_for()
+        settled(page)
+        name, p = re.fullmatch(
+            r"(\w*)\s*([\d.]+)\s%", buttons.nth(k).locator("b").inner_text().strip()
+        ).groups()
+        row = probabilities(page)
+        found.append(
+            (name, float(p) / 100, dict(zip(make_playground.CLASSES, row, strict=True)))
+        )
+    return found, page.locator("#hint").inner_text()
+
+
+def test_one_head_follows_the_crust(page, folder):
+    page.get_by_role("link", name="head follows the crust").click()
+    page.locator("#cells").wait_for()
+    found, answer = cells(page)
+    parts = [p for _, p, _ in found]
+    best = parts.index(max(parts))
+    assert answer.startswith(f"Answer. Head {best + 1}: {100 * parts[best]:.1f}")
+    # The map says the same: its largest weights lie where the cell says.
+    page.locator("#cells button").nth(best).click()
+    vit, metadata = make_playground.load_checkpoint()
+    transform = make_playground.create_transform(**metadata["preprocessing"])
+    path = sorted((make_playground.FOOD / "test" / "pizza").iterdir())[1]
+    image = transform(make_playground.load_image(path))[None]
+    with torch.no_grad():
+        inputs = make_playground.example() | {"image": image}
+        maps = make_playground.Playground(vit.eval())(**inputs)[2]
+    rows = maps[2, :, 0, 1:]  # block 3: a row of weights per head
+    share = rows[:, CRUST].sum(1) / rows.sum(1)
+    np.testing.assert_allclose(parts, share, atol=0.00051)
+
+
+def test_the_order_matters_with_positions_alone(page):
+    page.get_by_role("link", name="order of the patches").click()
+    page.locator("#cells").wait_for()
+    found, answer = cells(page)
+    assert all(p == row[name] for name, p, row in found)
+    ordered, shuffled, *without = [p for _, p, _ in found]
+    assert ordered != shuffled and without[0] == without[1]
+    assert f"yes, {100 * ordered:.1f}" in answer and "Without: no" in answer
+
+
+def test_how_many_blocks_it_takes(page):
+    page.get_by_role("link", name="How many blocks").click()
+    page.locator("#cells").wait_for()
+    found, answer = cells(page)
+    ahead = [max(row, key=row.get) for _, _, row in found]
+    assert [name for name, _, _ in found] == ahead
+    first = min(k for k in range(6) if len(set(ahead[k:])) == 1) + 1
+    assert 1 < first and answer.startswith(f"Answer. {first}: from block {first} on")
+
+
+def test_another_image_begins_the_question_again(page):
+    page.get_by_role("link", name="How many blocks").click()
+    page.locator("#hint", has_text="1 of 6").wait_for()
+    page.locator("#next").click()
+    page.locator("#hint", has_text="2 of 6").wait_for()
+    page.locator("[data-name=steak1]").click()
+    page.locator("#hint", has_text="1 of 6").wait_for()
 
 
 def test_block_by_block(page):
@@ -189,10 +266,18 @@ def test_files_of_ones_own(page, tmp_path):
     (tmp_path / "empty.png").touch()
     with (tmp_path / "large.png").open("wb") as file:
         file.truncate(101_000_000)
+    for side in (11_000, 30_000):  # of the second Chromium does not tell the size
+        header = bytearray((tmp_path / "wide.png").read_bytes())
+        header[16:24] = struct.pack(">II", side, side)
+        header[29:33] = struct.pack(">I", zlib.crc32(header[12:29]))
+        (tmp_path / f"{side}.png").write_bytes(header)
     before = shown(page)
     for name in ("words.jpg", "empty.png"):
         assert f"{name} is no image" in take(page, tmp_path / name)
     assert "larger than 100 MB" in take(page, tmp_path / "large.png")
+    words = take(page, tmp_path / "11000.png")
+    assert "11000 × 11000 pixels; up to 120 million" in words
+    assert "far too large" in take(page, tmp_path / "30000.png")
     assert shown(page) == before
     assert "200 × 90 pixels" in take(page, tmp_path / "wide.png")
     seen = shown(page)
@@ -238,6 +323,35 @@ def test_a_finger_looks_by_a_tap_and_drops_by_the_button(folder, browser):
         settled(page)
         assert "64 tokens" in page.locator("#count").inner_text()
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+        page.locator("[data-place='20']").tap()  # as the button, it puts back
+        page.wait_for_function("!location.hash.includes('dropped')")
+
+
+IN_VIEW = """name => {
+  const { top, bottom } = document.querySelector(name).getBoundingClientRect();
+  const below = document.getElementById("below").getBoundingClientRect().top;
+  const guide = document.getElementById("guide").getBoundingClientRect().bottom;
+  return top >= guide - 1 && bottom <= below + 1;
+}"""
+
+
+@pytest.mark.parametrize(
+    ("question", "evidence"),
+    [("crust", "#map"), ("order", "#image"), ("many blocks", "#forms")],
+)
+def test_on_a_phone_question_evidence_and_prediction_share_the_screen(
+    folder, browser, question, evidence
+):
+    options = {"viewport": PHONE, "has_touch": True, "is_mobile": True}
+    with opening(folder, browser, **options) as page:
+        page.get_by_role("link", name=question).tap()
+        page.wait_for_function(IN_VIEW, arg=evidence, timeout=MINUTE)
+        before = page.locator("#below").inner_text()
+        page.locator("#cells button").nth(1).tap()
+        page.locator("#hint", has_text="2 of").wait_for()
+        settled(page)
+        assert page.evaluate(IN_VIEW, evidence)
+        assert (page.locator("#below").inner_text() == before) == (question == "crust")
 
 
 def test_opened_as_a_file_it_says_so_and_shows_a_still(folder, browser):
@@ -280,10 +394,56 @@ def test_on_a_phone_it_is_no_wider_than_the_screen(page):
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
+PLACES = """() => {
+  const seen = [...document.querySelectorAll("button, fieldset span, .explain, #five")];
+  const shown = seen.filter((e) => e.offsetParent);
+  return shown.map((e) => Math.round(e.getBoundingClientRect().top + scrollY));
+}"""
+
+
+@pytest.mark.parametrize("size", [SCREEN, PHONE])
+@pytest.mark.parametrize("name", [*CHANGES, "rollout", "hover"])
+def test_nothing_jumps_when_something_changes(page, name, size):
+    page.set_viewport_size(size)
+    before = page.evaluate(PLACES)
+    if name == "rollout":
+        page.locator("#heads label").nth(2).click()
+        page.locator("#views label").nth(3).click()
+        assert "Head 2" not in page.locator("#explain-head").inner_text()
+    elif name == "hover":
+        page.locator("[data-place='10']").hover()
+    else:
+        CHANGES[name](page)
+    page.wait_for_timeout(100)
+    settled(page)
+    assert page.evaluate(PLACES) == before
+
+
+def test_random_weights_are_no_prediction(page):
+    assert "pizza is ahead" in page.locator("#explain-forms").inner_text()
+    page.locator("#trained").click()
+    page.locator("#explain-forms", has_text="means nothing").wait_for()
+    words = page.locator("#explain-forms").inner_text()
+    assert not re.search("(pizza|steak|sushi) is ahead", words)
+
+
+def test_it_tells_how_long_an_answer_took(page):
+    took = []
+    for _ in range(6):
+        page.locator("#shuffle").click()
+        settled(page)
+        took.append(
+            int(re.search(r"in (\d+) ms", page.locator("#took").inner_text())[1])
+        )
+    assert 0 < sorted(took)[2] < 1000  # a tenth of it, if nothing else computes
+
+
 def test_with_the_keyboard_alone(page):
     page.locator("[data-place='27']").focus()
     page.keyboard.press("ArrowRight")
     assert page.evaluate("document.activeElement.dataset.place") == "28"
+    page.keyboard.press("Enter")
+    page.wait_for_function("location.hash.includes('patch=28')")
     page.keyboard.press("Enter")
     page.wait_for_function("location.hash.includes('dropped=28')")
     assert "64 tokens" in page.locator("#count").inner_text()
