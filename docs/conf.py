@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 METADATA = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 sys.path[:0] = [str(ROOT), str(ROOT / "tools"), str(ROOT / "docs")]
 
-from make_site import repository  # noqa: E402
+from make_site import next_lesson, repository  # noqa: E402
 
 from vit_course.figures.model import middle_of  # noqa: E402
 
@@ -40,6 +40,8 @@ nitpicky = False  # torch and numpy have no inventory here, so their names stay 
 
 # The outputs are those stored in the lessons, which `make test` compares.
 nb_execution_mode = "off"
+nb_merge_streams = True  # what one cell prints is one block
+nb_code_prompt_show, nb_code_prompt_hide = "Show the code", "Hide the code"
 nb_ipywidgets_js = {}  # would come from the network; progress bars show as text
 nb_mime_priority_overrides = [
     ("html", "application/vnd.jupyter.widget-view+json", None)
@@ -121,6 +123,16 @@ def show_whole_map(image: nodes.image) -> None:
     image.replace_self([start, image, end])
 
 
+def follow_the_text(app: Sphinx, page: str, _: str, context: dict, __) -> None:
+    """The next page is the one that the lesson names: what can wait is passed over."""
+    folder, _, name = page.rpartition("/")
+    is_lesson = folder == "notebooks" and (ROOT / f"{page}.ipynb").exists()
+    if is_lesson and (said := next_lesson(name)):
+        title = app.builder.render_partial(app.env.titles[f"notebooks/{said}"])["title"]
+        context["next"] = {"link": f"{said}.html", "title": title}
+
+
 def setup(app: Sphinx) -> None:
     """Registers what this site adds to its extensions."""
     app.connect("doctree-read", describe_images)
+    app.connect("html-page-context", follow_the_text)

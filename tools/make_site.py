@@ -219,10 +219,28 @@ def fold_set_up(cells: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNod
     return kept
 
 
+def next_lesson(name: str) -> str:
+    """Returns the lesson that the text of a lesson names as the next; "" if none."""
+    text = (ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")
+    said = re.search(r"Next: \[[^]]+\]\((\w+)\.ipynb\)", text)
+    return said[1] if said else ""
+
+
+def without_authors_notes(cell: nbformat.NotebookNode) -> None:
+    """Takes from a code cell what says nothing to a reader of the site."""
+    cell.source = re.sub(r"^#\| .*\n?", "", cell.source, flags=re.MULTILINE)
+    for output in cell.outputs:
+        if output.output_type == "stream":
+            output.text = output.text.replace(" (VIT_COURSE_OFFLINE is set)", "")
+
+
 def adapt_notebook(path: Path, page: str) -> nbformat.NotebookNode:
     """Returns a notebook with the site's links; set-up and solutions are folded."""
     notebook = nbformat.read(path, as_version=4)
     if path.parent.name == "notebooks":
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                without_authors_notes(cell)
         notebook.cells = fold_set_up(notebook.cells)
     for cell in notebook.cells:
         solution = cell.metadata.get("nbgrader", {}).get("solution")

@@ -7,10 +7,12 @@ import re
 import tomllib
 from pathlib import Path
 
-from PIL import Image, ImageOps
+import matplotlib
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE = 560, 315  # pixels of a card's image
+FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSansMono.ttf"
 CARD = """::::{{grid-item-card}} {title}
 :link: notebooks/{name}
 :link-type: doc
@@ -58,7 +60,7 @@ def first_cell(path: Path) -> dict[str, str]:
         raise ValueError(f"{path.name}: no line At the end …, or none About N minutes")
     equation = re.search(r"\$\$(.+?)\$\$", text, re.DOTALL)
     # On a card there is room for the first of several formulas.
-    formula = equation[1].split(r"\qquad")[0].strip(" ,") if equation else ""
+    formula = re.split(r"\\q?quad", equation[1])[0].strip(" ,") if equation else ""
     note = re.sub(r" \((?:it )?(.+)\)$", r" · \1", minutes[1])
     return {
         "title": text.splitlines()[0].lstrip("# "),
@@ -68,11 +70,25 @@ def first_cell(path: Path) -> dict[str, str]:
     }
 
 
+def draw_text(text: str) -> Image.Image:
+    """Draws the first lines of what a cell printed, as a terminal shows them."""
+    lines = [line[:57] for line in text.splitlines()[:9]]
+    size = min(24, int(SIZE[0] / (0.63 * max(map(len, lines)))))
+    image = Image.new("RGB", SIZE, "#171a21")
+    font = ImageFont.truetype(str(FONT), size)
+    ImageDraw.Draw(image).multiline_text(
+        (SIZE[0] / 2, SIZE[1] / 2), "\n".join(lines), "#dfe3ea", font, "mm", spacing=10
+    )
+    return image
+
+
 def figure(path: Path, cell_id: str) -> tuple[Image.Image, str]:
     """Returns the last image that a cell of a lesson has stored, and its alt text.
 
+    Of a cell without an image, what it printed is drawn.
+
     Raises:
-        ValueError: the lesson has no such cell, or the cell no image.
+        ValueError: the lesson has no such cell, or the cell no output.
     """
     cells = [cell for cell in cells_of(path) if cell["id"] == cell_id]
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
@@ -82,7 +98,15 @@ def figure(path: Path, cell_id: str) -> tuple[Image.Image, str]:
                 pixels = base64.b64decode("".join(output["data"][kind]))
                 image = Image.open(io.BytesIO(pixels)).convert("RGB")
                 return image, output["metadata"][kind]["alt"]
-    raise ValueError(f"docs/cards.toml: {path.name} has no image in a cell {cell_id!r}")
+    printed = [
+        o.get("text") or o.get("data", {}).get("text/plain", "") for o in outputs
+    ]
+    text = "".join("".join(lines) for lines in printed).strip()
+    if text:
+        return draw_text(text), f"It prints: {'; '.join(text.splitlines()[:3])}"
+    raise ValueError(
+        f"docs/cards.toml: {path.name} has no output in a cell {cell_id!r}"
+    )
 
 
 def write_thumbnail(image: Image.Image, crop: list[float], file: Path) -> None:

@@ -12,6 +12,14 @@ document.addEventListener("DOMContentLoaded", () => {
   }
 });
 
+// Long names in code break after an underscore or a dot, not within a word.
+document.addEventListener("DOMContentLoaded", () => {
+  for (const code of document.querySelectorAll("code.literal .pre, dt.sig .pre")) {
+    const parts = code.textContent.split(/(?<=[_.])/);
+    code.replaceChildren(...parts.flatMap((part) => [part, document.createElement("wbr")]));
+  }
+});
+
 // A click on a figure shows it as large as the window, Escape or another click ends it.
 function enlarge(image) {
   const dialog = document.createElement("dialog");
