@@ -1,6 +1,8 @@
 """Appendix A3: the two models of the experiment, the shuffle, and the stored runs."""
 
+import itertools
 import json
+import statistics
 import sys
 from pathlib import Path
 
@@ -124,17 +126,78 @@ KINDS = [
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_stored_table_follows_from_the_stored_runs(kind, tmp_path, monkeypatch):
-    """Where each run is stored, the script trains nothing and writes the same table."""
+    """`--report` needs no images and trains nothing."""
     stored = json.loads((BENCHMARKS / f"inductive_bias_{kind}.json").read_text())
-    labels = torch.arange(stored["classes"])
-    images = torch.zeros(len(labels), 3, 32, 32)
-    monkeypatch.setattr(inductive_bias, kind, lambda *sources: (images, labels))
-    monkeypatch.setattr(inductive_bias, "run", None)
-    words = ["inductive_bias.py", "--json", str(tmp_path / "table.json")]
-    words += ["--data", "any"] if kind == "photographs" else []
-    monkeypatch.setattr(sys, "argv", words)
+    for name in ("rendered", "photographs", "run"):
+        monkeypatch.setattr(inductive_bias, name, None)
+    words = ["inductive_bias.py", "--report", kind]
+    monkeypatch.setattr(sys, "argv", [*words, "--json", str(tmp_path / "table.json")])
     inductive_bias.main()
     assert json.loads((tmp_path / "table.json").read_text()) == stored
+
+
+def test_the_report_writes_nothing(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["inductive_bias.py", "--report"])
+    monkeypatch.setattr(type(BENCHMARKS), "write_text", None)
+    inductive_bias.main()
+    printed = capsys.readouterr().out
+    assert "CNN - ViT, 100 images: +13.4 (+9.4 … +17.5)" in printed
+    assert "the seeds share 992" in printed
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """1,902 images that are told apart by one value; each seed's own are negative."""
+    labels = torch.arange(3).repeat_interleave(634)
+    images = torch.arange(len(labels)).view(-1, 1, 1, 1).expand(-1, 3, 32, 32).float()
+
+    def own(seed):
+        return images[:700] - 700 * (seed + 1), torch.arange(700) % 3
+
+    monkeypatch.setattr(inductive_bias, "own_images", own)
+    return images, labels
+
+
+def test_five_seeds_have_five_sets_of_a_thousand_images(drawn, tmp_path):
+    new = inductive_bias.Experiment("rendered", *drawn, tmp_path / "none")
+    old = inductive_bias.Experiment("rendered", *drawn, tmp_path / "none")
+    old.own = False
+
+    def sets(experiment, size):
+        found = []
+        for seed in range(5):
+            images, labels = experiment.training_set(size, seed)
+            counts = labels.bincount()
+            assert counts.sum() == size and counts.max() - counts.min() <= 1
+            found.append(set(images[:, 0, 0, 0].tolist()))
+            assert len(found[-1]) == size
+        return found
+
+    def pairs(found):
+        return [len(a & b) for a, b in itertools.combinations(found, 2)]
+
+    for size, share in ((30, 0.06), (100, 0.10), (300, 0.31)):
+        assert sets(new, size) == sets(old, size)
+        common = statistics.mean(pairs(sets(new, size))) / size
+        assert common == pytest.approx(share, abs=0.01)
+    assert len(set.intersection(*sets(old, 1000))) == 992
+    assert max(pairs(sets(new, 1000))) < 130  # of their 300 common images
+
+
+def test_runs_with_own_images_are_not_the_stored_ones(drawn, tmp_path, monkeypatch):
+    path = tmp_path / "runs.jsonl"
+    lines = inductive_bias.RUNS.read_text().splitlines()
+    path.write_text("\n".join(line for line in lines if "rendered" in line) + "\n")
+    monkeypatch.setattr(inductive_bias, "run", lambda *args: 12.0)
+    args = "ViT", 0.003
+    new = inductive_bias.Experiment("rendered", *drawn, path)
+    assert new.measure(*args, 300, 0, "test") > 50
+    assert new.measure(*args, 1000, 0, "test") == 12
+    assert json.loads(path.read_text().splitlines()[-1])["own_images"] is True
+    report = inductive_bias.Experiment("rendered", None, None, path)
+    assert report.measure(*args, 1000, 0, "test") == 12
+    with pytest.raises(SystemExit, match="no run is stored"):
+        report.measure(*args, 1000, 1, "test")
 
 
 @pytest.mark.parametrize("kind", KINDS)

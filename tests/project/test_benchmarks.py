@@ -61,38 +61,76 @@ def test_transfer_on_any_folder(quick_transfer, capsys):
         assert found[method["lr"]] == max(found.values())
         check_summary(method, stored)
         assert f"{name:11} {method['lr']:g} {method['mean']:.1f} %" in printed
-    check_differences(stored["methods"])
+    check_differences(stored, [json.loads(line) for line in runs])
     assert quick_transfer() == (stored, runs), "what is stored is not run again"
 
 
 def check_summary(method, stored):
-    """Mean and interval are those of the accuracies, which are whole images."""
+    """The mean is that of the accuracies, which are whole images."""
     values = method["accuracies"]
     assert len(values) == len(method["seconds"]) == len(stored["seeds"])
     hits = [v / 100 * stored["test_images"] for v in values]
     assert hits == pytest.approx([round(h) for h in hits], abs=0.05)
     assert method["mean"] == pytest.approx(statistics.mean(values), abs=0.02)
-    expected = ablation.interval(values)
-    assert method["interval"] == pytest.approx(expected, abs=0.05)
+    low, high = method["interval"]
+    assert low <= method["mean"] <= high
 
 
-def check_differences(methods):
-    """Fine-tuned against frozen, frozen against from scratch: Welch, then Holm."""
-    p_values = []
+def check_differences(stored, runs):
+    """Fine-tuned against frozen, frozen against from scratch, image by image."""
+    methods = stored["methods"]
+
+    def hits(name):
+        found = [
+            list(map(float, run["correct"]))
+            for run in runs
+            if (run["split"], run["method"]) == ("test", name)
+            and run["lr"] == methods[name]["lr"]
+        ]
+        return torch.tensor(found)
+
     for name, other in (("frozen", "scratch"), ("fine_tuned", "frozen")):
-        a, b = (methods[m]["accuracies"] for m in (name, other))
-        found = methods[name][f"over_{other}"]
-        assert found["mean"] == pytest.approx(
-            statistics.mean(a) - statistics.mean(b), abs=0.02
-        )
-        if max(a) > min(a) or max(b) > min(b):  # else SciPy's test has no answer
-            test = stats.ttest_ind(a, b, equal_var=False)
-            expected = list(test.confidence_interval(0.95))
-            assert found["interval"] == pytest.approx(expected, abs=0.05)
-            assert found["p"] == pytest.approx(test.pvalue, rel=0.06, abs=1e-12)
-        p_values.append((found["p"], found["p_holm"]))
-    (p, p_holm), *_ = sorted(p_values)
-    assert p_holm == pytest.approx(min(1, 2 * p), rel=0.06)
+        a, b = hits(name), hits(other)
+        found = dict(methods[name][f"over_{other}"])
+        images, seeds = stored["test_images"], len(stored["seeds"])
+        assert found.pop("of") == f"{images} test images and {seeds} seeds"
+        assert found == transfer.difference(a, b)
+        assert a.shape == b.shape == (seeds, images)
+        means = methods[name]["mean"], methods[other]["mean"]
+        assert found["mean"] == pytest.approx(means[0] - means[1], abs=0.02)
+        assert methods[name]["interval"] == transfer.bootstrap(a)
+
+
+def test_an_interval_over_images_and_seeds():
+    """Seeds that agree add nothing; images in common cancel in a difference."""
+    right = torch.arange(300) < 240
+    alike = right.float().expand(5, 300)
+    low, high = transfer.bootstrap(alike)
+    half = 196 * math.sqrt(0.8 * 0.2 / 300)
+    assert [low, high] == pytest.approx([80 - half, 80 + half], abs=0.6)
+    assert transfer.bootstrap(alike, alike) == [0, 0]
+    seeds = torch.tensor([0.0, 0, 1, 1, 1])[:, None].expand(5, 300)
+    low, high = transfer.bootstrap(seeds)  # all images alike: only the seeds differ
+    assert (low, high) == (20, 100)  # one of five in 8.7 % of the draws, none in 1 %
+
+
+def test_images_won_and_lost_by_most_seeds():
+    """Two won and one lost of four; by the fair coin, no news at all."""
+    a = torch.tensor([[1.0, 1, 0, 1], [1, 1, 0, 1], [1, 0, 1, 1]])
+    b = torch.tensor([[0.0, 0, 1, 1], [0, 0, 1, 1], [0, 1, 0, 1]])
+    found = transfer.difference(a, b)
+    assert (found["won"], found["lost"], found["p"]) == (2, 1, 1.0)
+    assert found["mean"] == pytest.approx(100 * 3 / 12, abs=0.01)
+    found = transfer.difference(torch.ones(1, 6), torch.zeros(1, 6))
+    assert found["p"] == pytest.approx(2 / 2**6, abs=0.001)
+    assert transfer.difference(a, a)["p"] == 1
+
+
+def test_the_stored_table_is_printed_without_images(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["transfer.py", "--report"])
+    monkeypatch.setattr(transfer, "load_checkpoint", None)
+    transfer.main()
+    assert "fine_tuned - frozen: +2.6 (+0.3 … +5.1)" in capsys.readouterr().out
 
 
 def test_each_image_is_held_out_once_and_classes_are_spread():
@@ -241,7 +279,8 @@ def test_stored_transfer_is_whole_and_pre_training_is_worth_it():
         assert set(transfer.METHODS[name]["rates"]) <= set(rates)
         assert rates[method["lr"]] == max(rates.values())
         assert min(rates) < method["lr"] < max(rates)  # not at the edge of the grid
-    check_differences(methods)
+    lines = transfer.RUNS.read_text().splitlines()
+    check_differences(stored, [json.loads(line) for line in lines])
     assert 100 * stored["baseline"] < methods["scratch"]["mean"]
     assert methods["frozen"]["over_scratch"]["interval"][0] > 0
 
