@@ -29,7 +29,7 @@ MISTAKES = [
     for task in TASKS
     if isinstance(task, Task)
     for case in task.cases
-    for wrong, text in case.mistakes.items()
+    for wrong, text in case.known_mistakes()
 ]
 for _path in sorted((ROOT / "tests" / "exercises" / "answers").glob("lesson_*.py")):
     importlib.import_module(f"answers.{_path.stem}")

@@ -134,6 +134,9 @@ def _by_order(ours, theirs):
 
 def _wrong_value(ours, theirs, tolerance: float) -> str:
     """Says where two values of the same kind differ most, or ""."""
+    if isinstance(theirs, dict):
+        texts = {k: _wrong_value(ours[k], v, tolerance) for k, v in theirs.items()}
+        return next((f"`{k}` is {text}" for k, text in texts.items() if text), "")
     pairs = zip(parts_of(_by_order(ours, theirs)), parts_of(theirs), strict=True)
     for a, b in pairs:
         if not isinstance(b, Tensor | Real):
@@ -182,8 +185,9 @@ class Case:
         right: the reference, a function of one input.
         inputs: tuples of arguments; the first is the one that the task shows. Or a
             function that makes them.
-        mistakes: function with a mistake -> hint. The hint is given when the answer
-            has the results of this function for all inputs.
+        mistakes: function with a mistake, or several of them in a tuple -> hint. The
+            hint is given when the answer has the results of this function for all
+            inputs.
         call: how an answer is called: `call(answer, *input)`. The answer is a function
             of one input by itself if it is not given.
         sizes: for a class: the arguments of `__init__` as a tuple, from an input.
@@ -200,7 +204,7 @@ class Case:
 
     right: Callable
     inputs: Sequence[tuple] | Callable[[], Sequence[tuple]]
-    mistakes: dict[Callable, str] = field(default_factory=dict)
+    mistakes: dict[Callable | tuple[Callable, ...], str] = field(default_factory=dict)
     call: Callable = lambda answer, *given: answer(*given)
     sizes: Callable | None = None
     parameters: tuple[str, ...] = ()
@@ -210,6 +214,14 @@ class Case:
     tolerance: float = 1e-5
     gradient: bool = True
     advice: str = ""
+
+    def known_mistakes(self) -> list[tuple[Callable, str]]:
+        """Each function with a mistake, and its hint."""
+        return [
+            (wrong, text)
+            for key, text in self.mistakes.items()
+            for wrong in (key if isinstance(key, tuple) else (key,))
+        ]
 
     def check(self, answer: Callable, name: str) -> None:
         """Checks an answer.
@@ -233,7 +245,7 @@ class Case:
 
         self.judge(function)
         # Nobody passes a check that takes a known mistake for right.
-        for wrong in list(self.mistakes)[:1]:
+        for wrong, _ in self.known_mistakes()[:1]:
             try:
                 self.judge(wrong)
             except Hint:
@@ -300,7 +312,7 @@ class Case:
             at: where the answer went wrong first. There, an exception must have the
                 words of the mistake's; elsewhere, its class is enough.
         """
-        for wrong, text in self.mistakes.items():
+        for wrong, text in self.known_mistakes():
             for i in (at, *range(len(inputs))):
                 ours = outcomes[i]
                 theirs = _outcome(wrong, _map(torch.clone, inputs[i]))
