@@ -189,15 +189,19 @@ class Experiment:
         self.kind, self.images, self.labels, self.path = kind, images, labels, path
         self.order = torch.randperm(64, generator=torch.Generator().manual_seed(0))
         lines = path.read_text().splitlines() if path.is_file() else []
+        entries = [json.loads(line) for line in lines]
         self.done = {}
-        for entry in map(json.loads, lines):
+        for entry in entries:
             accuracy = entry.pop("accuracy")
             self.done[json.dumps(entry)] = accuracy
+        of_kind = [entry for entry in entries if entry["kind"] == kind]
         # Are the images of 1,000 the seed's own? Not in the stored runs.
-        drawn = [key for key in self.done if f'"kind": "{kind}"' in key]
         self.own = kind == "rendered" and (
-            images is not None or any("own_images" in key for key in drawn)
+            images is not None or any("own_images" in entry for entry in of_kind)
         )
+        # Without images: the sizes that were run.
+        tested = {entry["images"] for entry in of_kind if entry["split"] == "test"}
+        self.steps = {n: STEPS[n] for n in STEPS if images is not None or n in tested}
 
     def training_set(self, size: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Images (size, 3, 32, 32) and labels of a seed."""
@@ -256,13 +260,14 @@ class Experiment:
 def table(accuracies: dict, seeds: list[int]) -> tuple[list[dict], list[dict]]:
     """Rows of means, and paired differences with 95 % intervals and Holm's p-values."""
     rows, pairs, p_values = [], [], []
-    for name, size in itertools.product(MODELS, STEPS):
+    sizes = sorted({size for _, size, _ in accuracies})
+    for name, size in itertools.product(MODELS, sizes):
         values = [accuracies[name, size, seed] for seed in seeds]
         low, high = interval(values)
         row = {"model": name, "images": size, "mean": round(statistics.mean(values), 2)}
         row |= {"interval": [round(low, 2), round(high, 2)], "accuracies": values}
         rows.append(row)
-    for (first, second), size in itertools.product(COMPARED, STEPS):
+    for (first, second), size in itertools.product(COMPARED, sizes):
         # One seed draws the same training images for both.
         values = [
             accuracies[first, size, seed] - accuracies[second, size, seed]
@@ -311,10 +316,10 @@ def main() -> None:
     seeds = list(range(args.seeds))
     accuracies = {
         (name, size, seed): experiment.measure(name, rates[name], size, seed, "test")
-        for seed, size, name in itertools.product(seeds, STEPS, MODELS)
+        for seed, size, name in itertools.product(seeds, experiment.steps, MODELS)
     }
     longer = []  # has training come to an end? Fewest epochs, validation images
-    size, seed = max(STEPS), TUNING_SEEDS[0]
+    size, seed = max(experiment.steps), TUNING_SEEDS[0]
     for name in LONGER:
         once, twice = (
             experiment.measure(name, rates[name], size, seed, "validation", steps)
@@ -340,7 +345,11 @@ def main() -> None:
     if args.report and not args.json:
         return
     stored = {"images": kind, "classes": classes, "seeds": seeds}
-    stored |= {"train_steps": STEPS, "batch": BATCH, "models": describe(classes)}
+    stored |= {
+        "train_steps": experiment.steps,
+        "batch": BATCH,
+        "models": describe(classes),
+    }
     stored |= {"validation_images": VAL, "test_images": TEST, "rates": rates}
     stored |= {"validation": validation, "twice_the_steps": longer}
     stored |= {"rows": rows, "comparisons": pairs}

@@ -145,6 +145,25 @@ def test_the_report_writes_nothing(monkeypatch, capsys):
     assert "the seeds share 992" in printed
 
 
+def test_the_report_has_the_sizes_that_were_run(monkeypatch, tmp_path):
+    """Here three hundred images are the most."""
+    runs, table = tmp_path / "runs.jsonl", tmp_path / "table.json"
+    lines = inductive_bias.RUNS.read_text().splitlines()
+    lines = [line for line in lines if '"images": 1000' not in line]
+    for model in inductive_bias.LONGER:
+        entry = {"kind": "rendered", "model": model, "lr": 0.003, "images": 300}
+        entry |= {"steps": 2000, "seed": 100, "split": "validation", "accuracy": 90}
+        lines.append(json.dumps(entry))
+    runs.write_text("\n".join(lines))
+    words = ["inductive_bias.py", "--report", "--runs", runs, "--json", table]
+    monkeypatch.setattr(sys, "argv", list(map(str, words)))
+    inductive_bias.main()
+    found = json.loads(table.read_text())
+    assert found["train_steps"] == {"30": 300, "100": 600, "300": 1000}
+    assert {row["images"] for row in found["comparisons"]} == {30, 100, 300}
+    assert found["twice_the_steps"][0]["twice"] == 90
+
+
 @pytest.fixture
 def drawn(monkeypatch):
     """1,902 images that are told apart by one value; each seed's own are negative."""
