@@ -1,8 +1,9 @@
-"""Checks of the exercises of lesson 12: transfer learning."""
+"""Tasks of the exercises of lesson 12: transfer learning."""
 
 import copy
 import random
 from collections.abc import Callable
+from functools import cache
 from operator import is_
 from typing import Any, cast
 
@@ -10,285 +11,242 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
-from going_modular.data_setup import IMAGENET_MEAN, IMAGENET_STD, create_transform
 from going_modular.position_embedding import interpolate_position_embedding
-from going_modular.transfer import POSITIONS, load_weights
 from going_modular.vit import ViT
-from vit_course.checks.hints import (
-    NO_RETURN,
-    Hint,
-    compare,
-    hint,
-    learners_code,
-    passed,
-)
+from vit_course.checks.hints import NO_RETURN, hint
+from vit_course.checks.task import Case, Task
+
+HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+VITS: dict[str, dict[str, Any]] = {
+    "a ViT with 6 patches": {"img_size": (8, 12), "patch_size": 4},
+    "a ViT with 4 patches": {"num_heads": 2, "img_size": 8, "patch_size": 4},
+    "a ViT with one patch": {"img_size": 4, "patch_size": 4, "in_channels": 1},
+    "a ViT for 16 pixels": {"num_heads": 3, "img_size": 16, "patch_size": 4},
+    "a ViT for 24 pixels": {"num_heads": 6, "img_size": 24, "patch_size": 8},
+    "a ViT for 12 pixels": {"num_heads": 3, "img_size": 12, "patch_size": 4},
+}
 
 
-def _small_vit(seed: int, heads: int = 1, **sizes) -> ViT:
-    """A ViT with heads of dimension 64, all its weights random."""
-    small: dict[str, Any] = {"num_transformer_layers": 2, "mlp_size": 32}
-    small |= {"num_classes": 3} | sizes
-    model = ViT(embedding_dim=64 * heads, num_heads=heads, **small)
-    generator = torch.Generator().manual_seed(seed)
+@cache
+def _vit(kind: str) -> Any:
+    """A small ViT with heads of dimension 64, all its weights random."""
+    sizes = {"num_heads": 1, "num_classes": 3} | VITS[kind]
+    dim = 64 * sizes["num_heads"]
+    model = ViT(num_transformer_layers=2, embedding_dim=dim, mlp_size=32, **sizes)
+    generator = torch.Generator().manual_seed(dim)
     for p in model.parameters():
         p.data = 0.3 * torch.randn(p.shape, generator=generator)
+    model.preprocessing = {"img_size": sizes["img_size"], **HALF, "crop_pct": 0.8}
     return model.eval()
 
 
-def _images(seed: int, *shape: int) -> torch.Tensor:
+def _images(seed: int, *shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def _same_weights(model: nn.Module, before: dict) -> bool:
-    after = model.state_dict()
-    return set(after) == set(before) and all(
-        torch.equal(after[name], before[name]) for name in before
-    )
 
 
 def _settings(model: nn.Module) -> list:
     """What a function may change beside weights: modes, hooks, what is frozen."""
     plain = bool | int | float | str | tuple
-    own = [
-        {
-            name: value
-            for name, value in vars(module).items()
-            if isinstance(value, plain)
-        }
-        for module in model.modules()
-    ]
-    hooks = [len(m._forward_hooks | m._forward_pre_hooks) for m in model.modules()]
+    modules = list(model.modules())
+    own = [[v for v in vars(m).items() if isinstance(v[1], plain)] for m in modules]
+    hooks = [len(m._forward_hooks | m._forward_pre_hooks) for m in modules]
     return [own, hooks, [p.requires_grad for p in model.parameters()]]
+
+
+def _same_weights(model: nn.Module, kind: str) -> bool:
+    after, before = model.state_dict(), _vit(kind).state_dict()
+    same = (torch.equal(after[name], before[name]) for name in before if name in after)
+    return set(after) == set(before) and all(same)
 
 
 # 1. The mean of the patch tokens
 
 
-def _z(vit: ViT, images: torch.Tensor) -> torch.Tensor:
-    return vit.encoder(vit.embedding(images))
+def _features(take: Callable) -> Callable:
+    """Features from a ViT and its z_L (B, N + 1, D), before the last LayerNorm."""
+
+    def features(kind: str, images: Tensor) -> Tensor:
+        vit = _vit(kind)
+        return take(vit, vit.encoder(vit.embedding(images)))
+
+    return features
 
 
-FEATURE_MISTAKES = {
-    "the class token is averaged in. Leave row 0 out: only the patch tokens count.": (
-        lambda vit, x: vit.layer_norm(_z(vit, x)).mean(1)
+FEATURES = {
+    _features(lambda vit, z: vit.layer_norm(z).mean(1)): (
+        "the class token is averaged in. Leave row 0 out: only the patch tokens count."
     ),
-    "these are the features of the class token, which the head has read so far. Take "
-    "the other rows.": lambda vit, x: vit.layer_norm(_z(vit, x))[:, 0],
-    "the last LayerNorm is missing: Equation 4 applies it after the encoder.": (
-        lambda vit, x: _z(vit, x)[:, 1:].mean(1)
+    _features(lambda vit, z: vit.layer_norm(z)[:, 0]): (
+        "these are the features of the class token, which the head has read so far. "
+        "Take the other rows."
     ),
-    "LayerNorm comes after the mean. Normalise each token first, then average: the "
-    "two give different values.": lambda vit, x: vit.layer_norm(
-        _z(vit, x)[:, 1:].mean(1)
+    _features(lambda vit, z: vit.layer_norm(z)[:, :-1].mean(1)): (
+        "the last patch is left out, and the class token is not: it is token 0."
     ),
-    "these are tokens before the encoder. Send z_0 through all its blocks.": (
-        lambda vit, x: vit.layer_norm(vit.embedding(x))[:, 1:].mean(1)
+    (
+        _features(lambda vit, z: vit.layer_norm(z)[:, 1:].mean(2)),
+        _features(lambda vit, z: vit.layer_norm(z)[:, 1:].mean(0)),
+    ): (
+        "the mean is taken over another axis. Tokens are axis 1, and D features remain "
+        "for each image."
     ),
-    "the last patch is left out, and the class token is not: it is token 0.": (
-        lambda vit, x: vit.layer_norm(_z(vit, x))[:, :-1].mean(1)
+    _features(lambda vit, z: z[:, 1:].mean(1)): (
+        "the last LayerNorm is missing: Equation 4 applies it after the encoder."
     ),
-    "this is the sum over the patches: it grows with their number.": (
-        lambda vit, x: vit.layer_norm(_z(vit, x))[:, 1:].sum(1)
+    _features(lambda vit, z: vit.layer_norm(z[:, 1:].mean(1))): (
+        "LayerNorm comes after the mean. Normalise each token first, then average: the "
+        "two give different values."
     ),
-    "this is the maximum of each feature, not the mean.": (
-        lambda vit, x: vit.layer_norm(_z(vit, x))[:, 1:].amax(1)
-    ),
-    "this is the mean over the D features of each token. Average over the tokens, axis "
-    "1, so that D features remain.": lambda vit, x: vit.layer_norm(_z(vit, x))[
-        :, 1:
-    ].mean(2),
-    "this is the mean over the images. Average over the tokens, axis 1.": (
-        lambda vit, x: vit.layer_norm(_z(vit, x))[:, 1:].mean(0)
-    ),
-    "these are logits. Features are what the head gets, so leave the head out.": (
-        lambda vit, x: vit.head(vit.layer_norm(_z(vit, x))[:, 1:].mean(1))
-    ),
-    "this is one token of each image. Average over all patch tokens.": (
-        lambda vit, x: vit.layer_norm(_z(vit, x))[:, 1]
+    _features(lambda vit, z: vit.head(vit.layer_norm(z)[:, 1:].mean(1))): (
+        "these are logits. Features are what the head gets, so leave the head out."
     ),
 }
 
 
-def check_patch_features(answer: Callable) -> None:
-    """Checks the mean of the patch tokens as features.
+def _call_features(answer, kind: str, images: Tensor):
+    vit = copy.deepcopy(_vit(kind))
+    settings = _settings(vit)
+    found = answer(vit, images)
+    hint(
+        _same_weights(vit, kind),
+        "your function changes the model, so the next caller gets other outputs.",
+    )
+    hint(
+        _settings(vit) == settings,
+        "the weights are as before, and something else of the model is not: is it "
+        "still in evaluation mode, as trainable as before, without new hooks?",
+    )
+    return found
 
-    Raises:
-        Hint: it is not right yet.
-    """
-    models = {
-        "a ViT with 6 patches": _small_vit(1, img_size=(8, 12), patch_size=4),
-        "one with 4 patches": _small_vit(2, heads=2, img_size=8, patch_size=4),
-        "one with one patch": _small_vit(3, img_size=4, patch_size=4, in_channels=1),
-    }
-    before = {kind: copy.deepcopy(m.state_dict()) for kind, m in models.items()}
-    settings = {kind: _settings(m) for kind, m in models.items()}
 
-    def of(function):
-        return lambda kind, images: function(models[kind], images)
-
-    compare(
-        of(answer),
-        of(lambda vit, x: vit.layer_norm(_z(vit, x))[:, 1:].mean(1)),
-        [
+check_patch_features = Task(
+    "patch_features",
+    "features: the mean of the patch tokens",
+    Case(
+        inputs=[
             ("a ViT with 6 patches", _images(1, 3, 3, 8, 12)),
             ("a ViT with 6 patches", _images(2, 1, 3, 8, 12)),
-            ("one with 4 patches", _images(3, 5, 3, 8, 8)),
-            ("one with one patch", _images(4, 2, 1, 4, 4)),
+            ("a ViT with 4 patches", _images(3, 5, 3, 8, 8)),
+            ("a ViT with one patch", _images(4, 2, 1, 4, 4)),
         ],
-        {text: of(wrong) for text, wrong in FEATURE_MISTAKES.items()},
+        call=_call_features,
+        right=_features(lambda vit, z: vit.layer_norm(z)[:, 1:].mean(1)),
+        mistakes=FEATURES,
         tolerance=1e-4,
         gradient=False,
         advice="Embedding, encoder, LayerNorm; then the mean over the patch tokens.",
-    )
-    for kind, model in models.items():
-        hint(
-            _same_weights(model, before[kind]),
-            "your function changes the model, so the next caller gets other outputs.",
-        )
-        hint(
-            _settings(model) == settings[kind],
-            "the weights are as before, and something else of the model is not: is it "
-            "still in evaluation mode, as trainable as before, without new hooks?",
-        )
-    passed("features: the mean of the patch tokens")
-
+    ),
+)
 
 # 2. Find the bug: preprocessing for a model
 
-
-def _stack(images, img_size, mean=None, std=None, crop_pct=None, rgb=True):
-    transform = create_transform(img_size, mean, std, crop_pct)
-    images = [p.convert("RGB") if rgb else p for p in images]
-    return torch.stack([transform(p) for p in images])
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
-def _imagenet(images, img_size, mean=None, std=None, crop_pct=None):
-    return _stack(images, img_size, IMAGENET_MEAN, IMAGENET_STD, crop_pct)
+def _prepared(change=lambda own: own, convert=lambda image: image.convert("RGB")):
+    """The preprocessing, with other settings or other images."""
 
+    def prepare(model, images: list) -> Tensor:
+        from going_modular.data_setup import create_transform  # torchvision takes 2 s
 
-def _with_defaults(default_mean, default_std):
-    """Prepares images, with a mean and standard deviation for models that have none."""
-
-    def prepare(images, img_size, mean=default_mean, std=default_std, crop_pct=None):
-        return _stack(images, img_size, mean, std, crop_pct)
+        transform = create_transform(**change(dict(model.preprocessing)))
+        return torch.stack([transform(convert(image)) for image in images])
 
     return prepare
 
 
-NOT_SCALED = (
-    "this model's `preprocessing` has no mean and standard deviation: its pixel values "
-    "stay in 0 … 1. Put no others in their place."
-)
-HALF = (0.5, 0.5, 0.5)
-PREPARE_MISTAKES = {
-    NOT_SCALED: _with_defaults(IMAGENET_MEAN, IMAGENET_STD),
-    NOT_SCALED + " ": _with_defaults(HALF, HALF),
-    "the images are still normalised with ImageNet's mean and standard deviation. This "
-    "model was trained with its own: they are in `model.preprocessing`.": _imagenet,
-    "size and normalisation are those of ImageNet, not of this model. All that it "
-    "needs is in `model.preprocessing`.": (
-        lambda images, img_size, mean=None, std=None, crop_pct=None: _stack(
-            images, img_size, IMAGENET_MEAN, IMAGENET_STD
-        )
+def _without(*names: str) -> Callable:
+    return lambda own: {name: own[name] for name in own if name not in names}
+
+
+PREPARED = {
+    (_prepared(lambda own: IMAGENET | own), _prepared(lambda own: HALF | own)): (
+        "this model's `preprocessing` has no mean and standard deviation: its pixel "
+        "values stay in 0 … 1. Put no others in their place."
     ),
-    "the normalisation is right now. But this model was trained on centre crops "
-    "(`crop_pct`), and your images are resized without a crop.": (
-        lambda images, img_size, mean=None, std=None, crop_pct=None: _stack(
-            images, img_size, mean, std
-        )
+    _prepared(lambda own: {"img_size": 64, **IMAGENET}): (
+        "size and normalisation are those of ImageNet, not of this model. All that it "
+        "needs is in `model.preprocessing`."
     ),
-    "the pixel values are left in 0 … 1. This model expects them normalised with its "
-    "mean and standard "
-    "deviation.": lambda images, img_size, mean=None, std=None, crop_pct=None: _stack(
-        images, img_size, None, None, crop_pct
+    (_prepared(lambda own: own | IMAGENET), _prepared(lambda own: own | HALF)): (
+        "every model gets the same mean and standard deviation. This one was trained "
+        "with its own: they are in `model.preprocessing`."
     ),
-    "every image gets 64 x 64 pixels. Another model may want another size: it is in "
-    "`model.preprocessing`.": (
-        lambda images, img_size, mean=None, std=None, crop_pct=None: _stack(
-            images, 64, mean, std, crop_pct
-        )
+    _prepared(_without("crop_pct")): (
+        "the normalisation is right now. But this model was trained on centre crops "
+        "(`crop_pct`), and your images are resized without a crop."
     ),
-    "the mean and standard deviation are 0.5 for every model. Another model may have "
-    "others: they are in `model.preprocessing`.": (
-        lambda images, img_size, mean=None, std=None, crop_pct=None: _stack(
-            images, img_size, (0.5,) * 3, (0.5,) * 3, crop_pct
-        )
+    _prepared(_without("mean", "std")): (
+        "the pixel values are left in 0 … 1. This model expects them normalised with "
+        "its mean and standard deviation."
     ),
-    "only the first image is prepared.": (
-        lambda images, **settings: _stack(images[:1], **settings)
+    _prepared(lambda own: own | {"img_size": 64}): (
+        "every image gets 64 x 64 pixels. Another model may want another size: it is "
+        "in `model.preprocessing`."
     ),
-    "a batch is missing: stack the images to (B, 3, height, width), also one.": (
-        lambda images, **settings: _stack(images, **settings).squeeze(0)
+    lambda model, images: _prepared()(model, images[:1]): (
+        "only the first image is prepared."
     ),
-    "the model needs three channels. A grey image has one, and one with an alpha "
-    "channel has four: convert every image to RGB first, `image.convert('RGB')`.": (
-        lambda images, **settings: _stack(images, **settings, rgb=False)
+    (
+        _prepared(convert=lambda image: image),
+        _prepared(convert=lambda x: x.convert("RGB") if x.mode == "L" else x),
+    ): (
+        "the model needs three channels. A grey image has one, and one with an alpha "
+        "channel has four: convert every image to RGB first, `image.convert('RGB')`."
     ),
 }
 
 
-def check_prepared_images(answer: Callable) -> None:
-    """Checks that images are preprocessed with the model's own settings.
-
-    Raises:
-        Hint: it is not right yet.
-    """
+def _models_and_images() -> list[tuple]:
     rng = np.random.default_rng(12)
 
     def image(width, height, mode="RGB"):
         pixels = rng.integers(0, 256, (9, 7, 3), dtype=np.uint8)
         return Image.fromarray(pixels).resize((width, height)).convert(mode)
 
-    own = {"img_size": 64, "mean": HALF, "std": HALF, "crop_pct": 0.8}
-    other = {"img_size": 32, "mean": (0.6, 0.5, 0.4), "std": (0.2, 0.3, 0.4)}
-    cases = {
-        "two images": ([image(90, 70), image(50, 110)], own),
-        "another model": (
-            [image(60, 60), image(40, 80)],
-            other | {"crop_pct": 0.5},
-        ),
-        "images of 24 x 40 pixels": (
-            [image(70, 50)],
-            other | {"img_size": (24, 40)},
-        ),
-        "a model trained on 0 … 1": ([image(30, 30)] * 3, {"img_size": 16}),
-        "a grey image and another": (
-            [image(80, 60, "L"), image(9, 9)],
-            {"img_size": 16},
-        ),
-        "an image with an alpha channel": ([image(80, 60, "RGBA")], own),
-    }
-
-    def learners(kind):
-        images, settings = cases[kind]
+    def model(**settings):
         model = cast(Any, nn.Identity())
-        model.preprocessing = dict(settings)
-        given = list(images)
-        found = answer(model, given)
-        same = len(given) == len(images) and all(map(is_, given, images))
-        hint(same, "your code changes the list of images that it was given.")
-        hint(
-            model.preprocessing == settings,
-            "your code changes `model.preprocessing`: the next caller gets wrong "
-            "settings.",
-        )
-        return found
+        model.preprocessing = settings
+        return model
 
-    def of(function):
-        return lambda kind: function(cases[kind][0], **cases[kind][1])
+    own = model(img_size=64, **HALF, crop_pct=0.8)
+    other = {"mean": (0.6, 0.5, 0.4), "std": (0.2, 0.3, 0.4)}
+    return [
+        (own, [image(90, 70), image(50, 110)]),
+        (model(img_size=32, **other, crop_pct=0.5), [image(60, 60), image(40, 80)]),
+        (model(img_size=(24, 40), **other), [image(70, 50)]),
+        (model(img_size=16), [image(30, 30)] * 3),
+        (model(img_size=16), [image(80, 60, "L"), image(9, 9)]),
+        (own, [image(80, 60, "RGBA")]),
+    ]
 
-    compare(
-        learners,
-        of(_stack),
-        [(kind,) for kind in cases],
-        {text: of(wrong) for text, wrong in PREPARE_MISTAKES.items()},
+
+def _call_prepare(answer, model, images: list):
+    settings, given = dict(model.preprocessing), list(images)
+    found = answer(model, given)
+    same = len(given) == len(images) and all(map(is_, given, images))
+    hint(same, "your code changes the list of images that it was given.")
+    hint(
+        model.preprocessing == settings,
+        "your code changes `model.preprocessing`: the next caller gets wrong settings.",
+    )
+    return found
+
+
+check_prepared_images = Task(
+    "prepare",
+    "mended: each model gets its images preprocessed as in its training",
+    Case(
+        inputs=_models_and_images,
+        call=_call_prepare,
+        right=_prepared(),
+        mistakes=PREPARED,
         gradient=False,
         advice="`create_transform` takes all that `model.preprocessing` holds.",
-    )
-    passed("mended: each model gets its images preprocessed as in its training")
-
+    ),
+)
 
 # 3. Twenty per cent of the data
 
@@ -297,62 +255,54 @@ class _Fit:
     """Stands in for training: notes what it gets, and gives back a known head."""
 
     def __init__(self, num_classes: int) -> None:
-        self.num_classes, self.calls, self.heads = num_classes, [], []
+        self.num_classes = num_classes
+        self.runs = []  # features, labels, head
 
     def __call__(self, features, labels) -> nn.Linear:
-        kinds = isinstance(features, torch.Tensor) and isinstance(labels, torch.Tensor)
+        kinds = isinstance(features, Tensor) and isinstance(labels, Tensor)
         hint(kinds, "`fit` needs two tensors: features and labels")
         hint(
             features.ndim == 2 and labels.shape == features.shape[:1],
             f"`fit` got features of shape {tuple(features.shape)} and labels of shape "
             f"{tuple(labels.shape)}. Choose both with the same indices.",
         )
-        self.calls.append((features.detach().clone(), labels.clone()))
-        weight = torch.stack(
-            [
-                features[labels == k].mean(0) if (labels == k).any() else features[0]
-                for k in range(self.num_classes)
-            ]
-        ).detach()
+        features = features.detach().clone()
         head = nn.Linear(features.shape[1], self.num_classes)
-        head.weight.data = weight  # the nearest mean of a class wins
-        head.bias.data = -weight.square().sum(1) / 2
-        self.heads.append(head)
+        for k in range(self.num_classes):  # the nearest mean of a class wins
+            own = features[labels == k] if (labels == k).any() else features
+            head.weight.data[k] = own.mean(0)
+        head.bias.data = -head.weight.data.square().sum(1) / 2
+        self.runs.append((features, labels.clone(), head))
         return head
 
 
-def _features(seed: int, counts: tuple[int, ...], test: int) -> tuple:
+def _sets(seed: int, counts: tuple[int, ...], test: int) -> tuple:
     """Training and test features with labels, mixed; some classes are larger."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     labels = labels[torch.randperm(len(labels), generator=generator)]
     test_labels = torch.randint(len(counts), (test,), generator=generator)
     middles = 1.2 * torch.randn(len(counts), 5, generator=generator)
-    sets = []
-    for y in (labels, test_labels):
-        noise = torch.randn(len(y), 5, generator=generator)
-        sets.append((middles[y] + noise, y))
-    return tuple(sets)
+    return tuple(
+        (middles[y] + torch.randn(len(y), 5, generator=generator), y)
+        for y in (labels, test_labels)
+    )
 
 
-def _rows(features: torch.Tensor, of: torch.Tensor) -> list[int]:
+def _rows(features: Tensor, of: Tensor) -> list[int]:
     """Which rows of `of` these are; -1 for a row that is not among them."""
     same = (features[:, None] == of[None]).all(-1)
     return [int(row.nonzero()[0]) if row.any() else -1 for row in same]
 
 
-def _check_chosen(size: int, call: tuple, train: tuple, test: tuple) -> set[int]:
+def _check_subset(size: int, features, labels, train: tuple, test: tuple) -> set[int]:
     """Checks one subset; returns the indices of its images."""
-    features, labels = call
-    classes = int(train[1].max()) + 1
     rows = _rows(features, train[0])
-    if -1 in rows:
-        hint(
-            all(i < 0 for i in _rows(features, test[0])),
-            "the head is trained on test images. They may be used for the accuracy "
-            "only.",
-        )
-        raise Hint("`fit` got features that are not rows of the training features")
+    hint(
+        -1 not in rows or max(_rows(features, test[0])) < 0,
+        "the head is trained on test images. They may be used for the accuracy only.",
+    )
+    hint(-1 not in rows, "`fit` got features that are not rows of the training set")
     hint(
         torch.equal(labels, train[1][rows]),
         "the labels do not belong to the features: choose both with the same indices.",
@@ -361,290 +311,259 @@ def _check_chosen(size: int, call: tuple, train: tuple, test: tuple) -> set[int]
         len(set(rows)) == len(rows),
         "an image is in the subset twice: draw without replacement.",
     )
+    counts = labels.bincount(minlength=int(train[1].max()) + 1).tolist()
     hint(
-        len(rows) != size,
-        f"with size {size}, `fit` got {size} images in all. A size counts the images "
-        "of *each* class.",
-    )
-    hint(
-        len(rows) != len(train[1]) or len(rows) == classes * size,
-        "`fit` got all the training images, whatever the size.",
-    )
-    counts = labels.bincount(minlength=classes).tolist()
-    hint(
-        counts == [size] * classes,
+        set(counts) == {size},
         f"with size {size}, `fit` got {counts} images of the classes. A balanced "
-        f"subset has {size} of each.",
+        f"subset has {size} of *each* class.",
     )
     return set(rows)
 
 
-def _check_accuracy(size, found, head, call, train, test) -> None:
-    def fraction(pair, n=None):
+def _check_accuracy(size: int, found, run: tuple, train: tuple, test: tuple) -> None:
+    *subset, head = run
+
+    def fraction(features, labels):
         with torch.no_grad():
-            right = head(pair[0]).argmax(1) == pair[1]
-        return right[:n].float().mean().item()
+            return (head(features).argmax(1) == labels).float().mean().item()
 
     number = isinstance(found, int | float) or getattr(found, "ndim", 1) == 0
     hint(number, f"for size {size} it gives {type(found).__name__}, expected a number")
-    found, right = float(found), fraction(test)
+    right = fraction(*test)
     known = {
         "the accuracy is a fraction in 0 … 1, not per cent.": 100 * right,
-        "this is a count of correct predictions. Divide by the number of test "
-        "images.": (right * len(test[1])),
+        "this is a count. Divide by the number of test images.": right * len(test[1]),
         "this is the accuracy on the images that the head was trained on. Measure on "
-        "the test images.": fraction(call),
-        "this is the accuracy on all the training images. Measure on the test "
-        "images.": fraction(train),
-        "this is the fraction of wrong predictions.": 1 - right,
-        "the accuracy is measured on a part of the test images only. All sizes need "
-        "the same test set, all of it.": fraction(test, len(call[1])),
-        "the accuracy is measured on the first test images only. All sizes need the "
-        "same test set, all of it.": fraction(test, size),
+        "the test images.": fraction(*subset),
+        "this is the accuracy on all training images. Measure on the test images.": (
+            fraction(*train)
+        ),
     }
-    if abs(found - right) > 1e-4:
+    if abs(float(found) - right) > 1e-4:
         for text, value in known.items():
-            hint(abs(found - value) > 1e-4, text)
-        raise Hint(
+            hint(abs(float(found) - value) > 1e-4, text)
+        hint(
+            False,
             f"for size {size} it gives {found:.4g}, and the head that was trained with "
             f"this size has {right:.4g} on the test images. Does each size use its own "
-            "head, and is it the plain fraction of correct predictions, not rounded?"
+            "head, and is it the plain fraction of correct predictions, not rounded?",
         )
 
 
-def _check_curve(answer, train, test, sizes, seed, was_right=0) -> dict:
-    """Checks one call; returns for each size which images were used."""
+def _check_curve(answer, train, test, sizes, seed) -> list[set[int]]:
+    """Checks one call; returns which images were used, the smallest size first."""
     given = copy.deepcopy((train, test))
     fit = _Fit(int(train[1].max()) + 1)
-    with learners_code(was_right=was_right):
-        found = answer(*given, sizes, fit, seed)
+    found = answer(*given, sizes, fit, seed)
     hint(found is not None, NO_RETURN)
     keys = isinstance(found, dict) and set(found) == set(sizes)
     hint(keys, "give back a dict: for each size its accuracy")
     hint(
-        len(fit.calls) == len(sizes),
-        f"`fit` was called {len(fit.calls)} times for {len(sizes)} sizes. Each size "
+        len(fit.runs) == len(sizes),
+        f"`fit` was called {len(fit.runs)} times for {len(sizes)} sizes. Each size "
         "needs one head of its own.",
     )
-    # In whatever order the sizes were tried.
-    runs = sorted(
-        zip(fit.calls, fit.heads, strict=True), key=lambda run: len(run[0][1])
+    runs = sorted(fit.runs, key=lambda run: len(run[1]))
+    pairs = list(zip(sorted(sizes), runs, strict=True))
+    chosen = [_check_subset(size, *run[:2], train, test) for size, run in pairs]
+    for size, run in pairs:
+        _check_accuracy(size, found[size], run, train, test)
+    unchanged = map(torch.equal, given[0] + given[1], train + test)
+    hint(all(unchanged), "your code changes the tensors that it was given")
+    hint(
+        all(few <= more for few, more in zip(chosen, chosen[1:], strict=False)),
+        "a larger subset does not hold the smaller one, so they differ in more than "
+        "their size. Shuffle once, and take the first of each class.",
     )
-    chosen = {}
-    for size, (call, _) in zip(sorted(sizes), runs, strict=True):
-        chosen[size] = _check_chosen(size, call, train, test)
-    for size, (call, head) in zip(sorted(sizes), runs, strict=True):
-        _check_accuracy(size, found[size], head, call, train, test)
-    pairs = zip(given[0] + given[1], train + test, strict=True)
-    unchanged = all(torch.equal(a, b) for a, b in pairs)
-    hint(unchanged, "your code changes the tensors that it was given")
-    subsets = list(chosen.values())
-    for few, more in zip(subsets, subsets[1:], strict=False):
-        hint(
-            few <= more,
-            "a larger subset does not hold the smaller one, so they differ in more "
-            "than their size. Shuffle once, and take the first of each class.",
-        )
     return chosen
 
 
-def check_accuracy_by_size(answer: Callable) -> None:
-    """Checks the measured accuracy for balanced subsets of several sizes.
-
-    Raises:
-        Hint: it is not right yet.
-    """
+def _check_curves(answer) -> None:
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()
-    train, test = _features(1, (14, 17, 12), 31)
+    three, four = _sets(1, (14, 17, 12), 31), _sets(2, (7, 6, 9, 8), 17)
     try:
-        torch.manual_seed(1)
-        first = _check_curve(answer, train, test, (3, 6, 9), 0)
+        first = _check_curve(answer, *three, (3, 6, 9), 0)
         for other in (2, 3):  # the global state is another one now
             torch.manual_seed(other)
             random.seed(other)
             np.random.seed(other)
-            again = _check_curve(answer, train, test, (3, 6, 9), 0, 1)
             hint(
-                again == first,
+                _check_curve(answer, *three, (3, 6, 9), 0) == first,
                 "the same seed gives other images each time. Draw with a generator "
                 "that gets the seed: torch.Generator().manual_seed(seed).",
             )
-        others = [_check_curve(answer, train, test, (3, 6), s, 1) for s in (1, 2, 3)]
+        seeds = [_check_curve(answer, *three, (3, 6), seed) for seed in (1, 2, 3)]
         hint(
-            any(chosen[6] != first[6] for chosen in others),
+            any(chosen != first[:2] for chosen in seeds),
             "every seed gives the same images: are these the first of each class? Draw "
             "them at random, with the seed.",
         )
-        four = _features(2, (7, 6, 9, 8), 17)
-        _check_curve(answer, *four, sizes=(5, 2), seed=0, was_right=1)
-        _check_curve(answer, *four, sizes=(6,), seed=4, was_right=1)
+        _check_curve(answer, *four, sizes=(5, 2), seed=0)
+        _check_curve(answer, *four, sizes=(6,), seed=4)
     finally:
         torch.set_rng_state(before[0])
         random.setstate(before[1])
         np.random.set_state(before[2])
-    passed("accuracy of balanced, nested subsets, on one test set")
 
+
+check_accuracy_by_size = Task(
+    "accuracy_by_size",
+    "accuracy of balanced, nested subsets, on one test set",
+    also=[_check_curves],
+)
 
 # 4. Another resolution
 
-
-def _positions(model: ViT, grid: tuple[int, int], mistake: str = "") -> torch.Tensor:
-    """Positions for another grid: the right ones, or with a mistake."""
-    old = model.embedding.position_embedding
-    weight, new = old.weight.detach(), 1 + grid[0] * grid[1]
-    if mistake == "one row":
-        return F.interpolate(weight.mT, new, mode="linear").mT
-    if mistake == "one row of patches":
-        patches = F.interpolate(weight[:, 1:].mT, new - 1, mode="linear").mT
-        return torch.cat([weight[:, :1], patches], dim=1)
-    if mistake == "padded":
-        return F.pad(weight, (0, 0, 0, new - weight.shape[1]))
-    if mistake == "swapped":
-        return interpolate_position_embedding(weight, old.grid, (grid[1], grid[0]))
-    right = interpolate_position_embedding(weight, old.grid, grid)
-    if mistake == "no class token":
-        right[:, 0] = 0
-    if mistake in ("nearest", "bilinear", "bicubic"):
-        maps = weight[:, 1:].mT.unflatten(2, old.grid)
-        maps = F.interpolate(maps, grid, mode=mistake)
-        right = torch.cat([weight[:, :1], maps.flatten(2).mT], dim=1)
-    return right
+POSITIONS = "embedding.position_embedding.weight"
 
 
-POSITION_MISTAKES = {
-    "the positions are interpolated as one long row, class token included. They lie "
-    "on a grid: section 3.2 interpolates in 2-D.": "one row",
-    "the positions are interpolated as one long row of patches. They lie on a grid: "
-    "section 3.2 interpolates in 2-D.": "one row of patches",
-    "the old positions are cut off, or padded with zeros: then most patches stand "
-    "in the wrong place. Interpolate them.": "padded",
-    "rows and columns of the new grid are swapped: it is (rows, columns).": "swapped",
-    "row 0 of the positions belongs to the class token. It is kept as it is.": (
-        "no class token"
+def _positions(change: Callable) -> Callable:
+    """The new positions by `change(weight, old grid, new grid)`."""
+
+    def positions(kind: str, size) -> Tensor:
+        embedding = _vit(kind).embedding
+        patch = embedding.patch_embedding.patcher.kernel_size[0]
+        rows, columns = (size, size) if isinstance(size, int) else size
+        old = embedding.position_embedding
+        return change(old.weight.detach(), old.grid, (rows // patch, columns // patch))
+
+    return positions
+
+
+def _in_a_row(x: Tensor, count: int) -> Tensor:
+    return F.interpolate(x.mT, count, mode="linear").mT
+
+
+def _no_class_token(weight: Tensor, old, new) -> Tensor:
+    right = interpolate_position_embedding(weight, old, new)
+    return torch.cat([torch.zeros_like(right[:, :1]), right[:, 1:]], dim=1)
+
+
+def _by(mode: str) -> Callable:
+    def change(weight: Tensor, old, new) -> Tensor:
+        maps = F.interpolate(weight[:, 1:].mT.unflatten(2, old), new, mode=mode)
+        return torch.cat([weight[:, :1], maps.flatten(2).mT], dim=1)
+
+    return _positions(change)
+
+
+NEW_POSITIONS = {
+    (
+        _positions(lambda w, old, new: _in_a_row(w, 1 + new[0] * new[1])),
+        _positions(
+            lambda w, old, new: torch.cat(
+                [w[:, :1], _in_a_row(w[:, 1:], new[0] * new[1])], dim=1
+            )
+        ),
+    ): (
+        "the positions are interpolated as one long row. Patches lie on a grid: "
+        "section 3.2 interpolates in 2-D."
     ),
-    "the positions are interpolated in another way than in lesson 05b. Use "
-    "`interpolate_position_embedding`, or `load_weights`, which calls it.": (
-        "bilinear,bicubic,nearest"
+    _positions(
+        lambda w, old, new: F.pad(w, (0, 0, 0, 1 + new[0] * new[1] - w.shape[1]))
+    ): (
+        "the old positions are cut off, or padded with zeros: then most patches stand "
+        "in the wrong place. Interpolate them."
+    ),
+    _positions(lambda w, old, new: interpolate_position_embedding(w, old, new[::-1])): (
+        "rows and columns of the new grid are swapped: it is (rows, columns)."
+    ),
+    _positions(_no_class_token): (
+        "row 0 of the positions belongs to the class token. It is kept as it is."
+    ),
+    (_by("nearest"), _by("bilinear"), _by("bicubic")): (
+        "the positions are interpolated in another way than in lesson 05b. Use "
+        "`interpolate_position_embedding`, or `load_weights`, which calls it."
     ),
 }
 
 
-def _check_new_positions(found, model: ViT, grid: tuple[int, int]) -> None:
-    right = _positions(model, grid)
-    if found.shape == right.shape and torch.allclose(found, right, atol=1e-5):
-        return
-    for text, mistakes in POSITION_MISTAKES.items():
-        for mistake in mistakes.split(","):
-            wrong = _positions(model, grid, mistake)
-            same = found.shape == wrong.shape and torch.allclose(
-                found, wrong, atol=1e-5
-            )
-            hint(not same, text)
-    rows = found.shape[1] if found.ndim == 3 else found.shape
-    hint(
-        found.shape == right.shape,
-        f"a grid of {grid} patches needs {right.shape[1]} positions, class token "
-        f"included; your model has {rows}",
-    )
-    raise Hint(
-        "the positions are not those of the given model, interpolated to the new grid. "
-        "Are they random ones, of a model that was just made?"
-    )
+SIZES = [
+    ("a ViT for 16 pixels", 24),
+    ("a ViT for 16 pixels", (16, 24)),
+    ("a ViT for 24 pixels", 16),
+    ("a ViT for 12 pixels", 12),
+]
 
 
-def _check_weights(new: ViT, model: ViT) -> None:
-    found, expected = new.state_dict(), model.state_dict()
+def _call_resolution(answer, model: ViT, kind: str, size) -> ViT:
+    """Makes the new model, and looks whether the given one stays as it is."""
+    settings, old_size = _settings(model), model.embedding.img_size
+    new = answer(model, size)
+    hint(new is not None, NO_RETURN)
+    hint(isinstance(new, ViT), f"it gives {type(new).__name__}, expected a ViT")
     hint(
-        set(found) == set(expected),
-        f"the new model has other parts: {sorted(set(found) ^ set(expected))[:3]} …",
+        _same_weights(model, kind) and model.embedding.img_size == old_size,
+        "the given model has changed. Make a new one, so that both can be used.",
     )
-    for name, tensor in expected.items():
-        if name == POSITIONS:
-            continue
+    hint(
+        new is not model,
+        "it gives back the given model itself. Make a new one, also for the size that "
+        "it has already: fine-tuning it must not change the given one.",
+    )
+    hint(
+        _settings(model) == settings,
+        "the given model has the same weights as before, and something else is not: is "
+        "it still in evaluation mode, and as trainable as before?",
+    )
+    return new
+
+
+def _call_positions(answer, kind: str, size) -> Tensor:
+    new = _call_resolution(answer, copy.deepcopy(_vit(kind)), kind, size)
+    found, expected = new.state_dict(), _vit(kind).state_dict()
+    more = sorted(set(found) ^ set(expected))[:3]
+    hint(not more, f"the new model has other parts: {more} …")
+    for name in (name for name in expected if name != POSITIONS):
+        same = found[name].shape == expected[name].shape
         hint(
-            not name.endswith("patcher.weight") or found[name].shape == tensor.shape,
+            same or not name.endswith("patcher.weight"),
             "the patches have another size. They keep it, so that a larger image has "
             "more patches (section 3.2).",
         )
         hint(
-            found[name].shape == tensor.shape and torch.equal(found[name], tensor),
+            same and torch.equal(found[name], expected[name]),
             f"`{name}` is not that of the given model. All weights but the positions "
             "stay the same, the head's, too.",
         )
+    return found[POSITIONS]
 
 
-def check_resolution(answer: Callable) -> None:
-    """Checks a copy of a ViT that works at another resolution.
+def _check_new_model(answer) -> None:
+    """Checks all but the weights."""
+    from going_modular.transfer import load_weights, read_sizes  # torchvision takes 2 s
 
-    Raises:
-        Hint: it is not right yet.
-    """
-    settings = {"mean": HALF, "std": HALF, "crop_pct": 0.8}
-    cases = [  # model, size of its patches, its images, the new ones
-        (_small_vit(1, heads=3, img_size=16, patch_size=4), 4, 16, 24),
-        (_small_vit(2, heads=3, img_size=16, patch_size=4), 4, 16, (16, 24)),
-        (_small_vit(3, heads=6, img_size=24, patch_size=8), 8, 24, 16),
-        (_small_vit(4, heads=3, img_size=12, patch_size=4, num_classes=5), 4, 12, 12),
-    ]
-    for i, (model, patch, old_size, size) in enumerate(cases):
-        model.preprocessing = {"img_size": old_size, **settings}
-        before = copy.deepcopy(model.state_dict()), _settings(model)
-        shape = (size, size) if isinstance(size, int) else size
-        images = _images(i, 2, 3, *shape)
-        with learners_code(was_right=i):
-            new = answer(model, size)
-        hint(new is not None, NO_RETURN)
-        hint(isinstance(new, ViT), f"it gives {type(new).__name__}, expected a ViT")
-        hint(
-            _same_weights(model, before[0])
-            and model.embedding.img_size == (old_size, old_size),
-            "the given model has changed. Make a new one, so that both can be used.",
-        )
-        hint(
-            new is not model,
-            "it gives back the given model itself. Make a new one, also for the size "
-            "that it has already: fine-tuning it must not change the given one.",
-        )
-        hint(
-            _settings(model) == before[1],
-            "the given model has the same weights as before, and something else is "
-            "not: is it still in evaluation mode, and as trainable as before?",
-        )
-        _check_weights(new, model)
-        grid = shape[0] // patch, shape[1] // patch
-        _check_new_positions(new.state_dict()[POSITIONS], model, grid)
+    for kind, size in SIZES:
+        model, settings = copy.deepcopy(_vit(kind)), _vit(kind).preprocessing
+        new = _call_resolution(answer, model, kind, size)
         hint(
             not new.training,
             "the new model is in training mode, so dropout would change its logits. "
             "Give it back in evaluation mode.",
         )
-        with learners_code(was_right=i):
-            logits = new(images)
-        expected = _reference(model, size, images)
+        sides = (size, size) if isinstance(size, int) else size
+        images = _images(1, 2, 3, *sides)
+        right = ViT(**read_sizes(model.state_dict()) | {"img_size": size}).eval()
+        load_weights(right, model.state_dict())
+        with torch.no_grad():
+            close = torch.allclose(new(images), right(images), atol=1e-4, rtol=1e-4)
         hint(
-            logits.shape == expected.shape
-            and torch.allclose(logits, expected, atol=1e-4, rtol=1e-4),
+            close,
             "all weights are right, and the logits are not. Has the new model other "
             "sizes that no weight shows, such as the number of heads?",
         )
-        wanted = {**settings, "img_size": size}
         have = getattr(new, "preprocessing", None)
-        if not isinstance(have, dict):
-            raise Hint(
-                "the attribute `preprocessing` is missing in the new model, or is no "
-                "dict"
-            )
         hint(
-            model.preprocessing == {"img_size": old_size, **settings},
+            isinstance(have, dict),
+            "the attribute `preprocessing` is missing in the new model, or is no dict",
+        )
+        hint(
+            model.preprocessing == settings,
             "the given model's `preprocessing` has changed, too: copy the dict.",
         )
+        wanted = settings | {"img_size": size}
         hint(
-            have.get("img_size") in (size, shape, list(shape)),
-            "`preprocessing['img_size']` is still that of the given model: images for "
-            "the new one would come in the old size.",
-        )
-        hint(
-            {**have, "img_size": size} == wanted,
+            have in (wanted, settings | {"img_size": sides}),
             f"`preprocessing` should be {wanted}, it is {have}",
         )
         shared = {p.data_ptr() for p in model.parameters()}
@@ -658,23 +577,21 @@ def check_resolution(answer: Callable) -> None:
             "a parameter of the new model has requires_grad=False: it could not be "
             "fine-tuned.",
         )
-    passed("the same weights at another resolution")
 
 
-def _reference(model: ViT, size, images: torch.Tensor) -> torch.Tensor:
-    """Logits at the new size: the weights in a model made for it."""
-    dim, channels = model.layer_norm.normalized_shape[0], images.shape[1]
-    block = cast(Any, model.encoder[0])  # indexing gives a plain Module
-    new = ViT(
-        size,
-        channels,
-        model.state_dict()["embedding.patch_embedding.patcher.weight"].shape[-1],
-        len(model.encoder),
-        dim,
-        block.mlp_block.mlp[0].out_features,
-        block.msa_block.attention.num_heads,
-        num_classes=model.head.out_features,
-    ).eval()
-    load_weights(new, model.state_dict())
-    with torch.no_grad():
-        return new(images)
+check_resolution = Task(
+    "at_resolution",
+    "the same weights at another resolution",
+    Case(
+        inputs=SIZES,
+        call=_call_positions,
+        right=_positions(interpolate_position_embedding),
+        mistakes=NEW_POSITIONS,
+        gradient=False,
+        advice=(
+            "The positions are not those of the given model, interpolated to the new "
+            "grid. Are they random ones, of a model that was just made?"
+        ),
+    ),
+    also=[_check_new_model],
+)
