@@ -73,51 +73,6 @@ def transform_of(model: nn.Module, image_size: tuple[int, int]) -> v2.Compose:
     return create_transform(image_size)
 
 
-def predict(
-    model: nn.Module,
-    sources: Sequence[str | Path | Image.Image],
-    image_size: tuple[int, int] = (224, 224),
-    transform: v2.Compose | None = None,
-    device: torch.device | str | None = None,
-    batch_size: int = 32,
-) -> torch.Tensor:
-    """Predicts class probabilities of images, one batch at a time.
-
-    Args:
-        model: any classifier of images; put into evaluation mode.
-        sources: files, http(s) URLs, or PIL images.
-        image_size: (height, width), for models without `preprocessing`.
-        transform: from a PIL image to a tensor; None takes that of `transform_of`.
-        device: the model is moved there; None keeps the model's own.
-        batch_size: images per forward pass.
-
-    Returns:
-        Class probabilities by softmax, (len(sources), num_classes), on the CPU.
-
-    Raises:
-        ValueError: no list of sources, an empty one, a `batch_size` below 1, or an
-            image that cannot be read; the message names it.
-    """
-    if isinstance(sources, str | Path):
-        raise ValueError(f"sources must be a list of files, got {str(sources)!r}")
-    if not sources or batch_size < 1:
-        raise ValueError(
-            "expected at least one image and a batch_size of at least 1, "
-            f"got {len(sources)} and {batch_size}"
-        )
-    transform = transform or transform_of(model, image_size)
-    device = device or next(model.parameters()).device
-    model.to(device).eval()
-    probabilities = []
-    for start in range(0, len(sources), batch_size):
-        images = map(read_image, sources[start : start + batch_size])
-        batch = torch.stack([transform(image) for image in images])
-        with torch.inference_mode():
-            logits = model(batch.to(device)).float()  # (batch, num_classes)
-            probabilities.append(logits.softmax(dim=1).cpu())
-    return torch.cat(probabilities)
-
-
 def top_k(
     probabilities: torch.Tensor, class_names: Sequence[str], k: int = 3
 ) -> list[list[tuple[str, float]]]:
@@ -180,3 +135,48 @@ def pred_and_plot_image(
     pred_and_plot_images(
         model, class_names, [image_path], image_size, transform, device, columns=1
     )
+
+
+def predict(
+    model: nn.Module,
+    sources: Sequence[str | Path | Image.Image],
+    image_size: tuple[int, int] = (224, 224),
+    transform: v2.Compose | None = None,
+    device: torch.device | str | None = None,
+    batch_size: int = 32,
+) -> torch.Tensor:
+    """Predicts class probabilities of images, one batch at a time.
+
+    Args:
+        model: any classifier of images; put into evaluation mode.
+        sources: files, http(s) URLs, or PIL images.
+        image_size: (height, width), for models without `preprocessing`.
+        transform: from a PIL image to a tensor; None takes that of `transform_of`.
+        device: the model is moved there; None keeps the model's own.
+        batch_size: images per forward pass.
+
+    Returns:
+        Class probabilities by softmax, (len(sources), num_classes), on the CPU.
+
+    Raises:
+        ValueError: no list of sources, an empty one, a `batch_size` below 1, or an
+            image that cannot be read; the message names it.
+    """
+    if isinstance(sources, str | Path):
+        raise ValueError(f"sources must be a list of files, got {str(sources)!r}")
+    if not sources or batch_size < 1:
+        raise ValueError(
+            "expected at least one image and a batch_size of at least 1, "
+            f"got {len(sources)} and {batch_size}"
+        )
+    transform = transform or transform_of(model, image_size)
+    device = device or next(model.parameters()).device
+    model.to(device).eval()
+    probabilities = []
+    for start in range(0, len(sources), batch_size):
+        images = map(read_image, sources[start : start + batch_size])
+        batch = torch.stack([transform(image) for image in images])
+        with torch.inference_mode():
+            logits = model(batch.to(device)).float()  # (batch, num_classes)
+            probabilities.append(logits.softmax(dim=1).cpu())
+    return torch.cat(probabilities)
