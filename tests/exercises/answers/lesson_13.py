@@ -14,39 +14,6 @@ GRADIENT = "check_gradient_map"
 REMOVAL = "check_removal_of_patches"
 
 
-@wrong(LEAST, "Softmax first")
-def by_logit(logits, k):
-    return logits.max(dim=1).values.argsort(stable=True)[:k]
-
-
-@wrong(LEAST, "the most confident ones")
-def most_sure(logits, k):
-    return logits.softmax(dim=1).max(dim=1).values.topk(k).indices
-
-
-@wrong(LEAST, "runs over the images")
-def over_pictures(logits, k):
-    return logits.softmax(dim=0).max(dim=1).values.argsort(stable=True)[:k]
-
-
-@wrong(LEAST, "another measure")
-def by_entropy(logits, k):
-    shares = logits.softmax(dim=1)
-    entropy = -(shares * shares.log()).nan_to_num().sum(dim=1)
-    return entropy.argsort(descending=True, stable=True)[:k]
-
-
-@wrong(LEAST, "another measure")
-def by_gap(logits, k):
-    best = logits.softmax(dim=1).topk(2).values
-    return (best[:, 0] - best[:, 1]).argsort(stable=True)[:k]
-
-
-@wrong(LEAST, "Give back indices")
-def the_confidences(logits, k):
-    return logits.softmax(dim=1).max(dim=1).values.sort().values[:k]
-
-
 @wrong(LEAST, "the smaller index comes first")
 def by_topk(logits, k):
     return logits.softmax(dim=1).max(dim=1).values.topk(k, largest=False).indices
@@ -61,12 +28,6 @@ def turned_round(logits, k):
 @wrong(LEAST, "belongs to the example")
 def of_the_example(logits, k):
     return torch.tensor([1, 0, 3, 2])[:k]
-
-
-@wrong(LEAST, "these are ranks")
-def ranks(logits, k):
-    order = logits.softmax(dim=1).max(dim=1).values.argsort(stable=True)
-    return order.argsort()[:k]
 
 
 @wrong(LEAST, "expected (3,)")
@@ -137,59 +98,6 @@ def by_second_loop(logits, k):
     return torch.tensor(found)
 
 
-@wrong(RECEIVED, "averages over the keys")
-def over_keys(weights, grid):
-    return weights.mean(dim=1).mean(dim=-1)[:, 1:].unflatten(1, grid)
-
-
-@wrong(RECEIVED, "query alone")
-def of_the_class_token(weights, grid):
-    return weights[:, :, 0, 1:].mean(dim=1).unflatten(1, grid)
-
-
-@wrong(RECEIVED, "query is left out")
-def patches_only(weights, grid):
-    return weights[:, :, 1:, 1:].mean(dim=(1, 2)).unflatten(1, grid)
-
-
-@wrong(RECEIVED, "last patch is cut off")
-def other_end(weights, grid):
-    return weights.mean(dim=(1, 2))[:, :-1].unflatten(1, grid)
-
-
-@wrong(RECEIVED, "queries are added up")
-def sum_of_queries(weights, grid):
-    return weights.mean(dim=1).sum(dim=1)[:, 1:].unflatten(1, grid)
-
-
-@wrong(RECEIVED, "heads are added up")
-def sum_of_heads(weights, grid):
-    return weights.sum(dim=1).mean(dim=1)[:, 1:].unflatten(1, grid)
-
-
-@wrong(RECEIVED, "one head only")
-def first_head(weights, grid):
-    return weights[:, 0].mean(dim=1)[:, 1:].unflatten(1, grid)
-
-
-@wrong(RECEIVED, "scaled to sum to one")
-def rescaled(weights, grid):
-    received = weights.mean(dim=(1, 2))[:, 1:]
-    return (received / received.sum(dim=1, keepdim=True)).unflatten(1, grid)
-
-
-@wrong(RECEIVED, "rows and columns")
-def transposed(weights, grid):
-    received = weights.mean(dim=(1, 2))[:, 1:]
-    return received.unflatten(1, grid[::-1]).transpose(1, 2)
-
-
-@wrong(RECEIVED, "over the images")
-def one_for_all(weights, grid):
-    received = weights.mean(dim=(0, 1, 2))[1:].unflatten(0, grid)
-    return received.expand(len(weights), *grid)
-
-
 @wrong(RECEIVED, "expected (2, 2, 4)")
 def with_heads(weights, grid):
     return weights.mean(dim=2)[:, :, 1:].unflatten(2, grid)
@@ -247,100 +155,6 @@ def winners(logits):
 def by_patch(size, patch_size):
     """Shares of the patches: sums over patches, scaled to one."""
     sums = F.avg_pool2d(size.sum(dim=1, keepdim=True), patch_size)[:, 0]
-    return sums / sums.sum(dim=(1, 2), keepdim=True)
-
-
-@wrong(GRADIENT, "all logits together")
-def of_all_logits(model, images, patch_size):
-    return by_patch(asked(model, images, torch.sum).abs(), patch_size)
-
-
-@wrong(GRADIENT, "gradient of a probability")
-def of_probability(model, images, patch_size):
-    gradient = asked(model, images, lambda y: winners(y.softmax(dim=1)))
-    return by_patch(gradient.abs(), patch_size)
-
-
-@wrong(GRADIENT, "logarithm, the loss")
-def of_the_loss(model, images, patch_size):
-    gradient = asked(model, images, lambda y: F.cross_entropy(y, y.argmax(dim=1)))
-    return by_patch(gradient.abs(), patch_size)
-
-
-@wrong(GRADIENT, "wins in the first one")
-def winner_of_the_first(model, images, patch_size):
-    gradient = asked(model, images, lambda y: y[:, y[0].argmax()].sum())
-    return by_patch(gradient.abs(), patch_size)
-
-
-@wrong(GRADIENT, "use class 0")
-def of_class_0(model, images, patch_size):
-    return by_patch(asked(model, images, lambda y: y[:, 0].sum()).abs(), patch_size)
-
-
-@wrong(GRADIENT, "largest logit of the batch")
-def of_the_largest(model, images, patch_size):
-    return by_patch(asked(model, images, torch.max).abs(), patch_size)
-
-
-@wrong(GRADIENT, "plus and minus cancel within")
-def signed(model, images, patch_size):
-    return by_patch(asked(model, images, winners), patch_size)
-
-
-@wrong(GRADIENT, "of the colours cancel")
-def signed_channels(model, images, patch_size):
-    gradient = asked(model, images, winners).sum(dim=1, keepdim=True)
-    return by_patch(gradient.abs(), patch_size)
-
-
-@wrong(GRADIENT, "largest of the channels")
-def largest_channel(model, images, patch_size):
-    gradient = asked(model, images, winners).abs().amax(dim=1, keepdim=True)
-    return by_patch(gradient, patch_size)
-
-
-@wrong(GRADIENT, "these are squares")
-def squared(model, images, patch_size):
-    return by_patch(asked(model, images, winners) ** 2, patch_size)
-
-
-@wrong(GRADIENT, "root of their sum")
-def norm_of_patches(model, images, patch_size):
-    size = (asked(model, images, winners) ** 2).sum(dim=1, keepdim=True)
-    norm = (F.avg_pool2d(size, patch_size)[:, 0] * patch_size**2).sqrt()
-    return norm / norm.sum(dim=(1, 2), keepdim=True)
-
-
-@wrong(GRADIENT, "multiplied with the image")
-def times_picture(model, images, patch_size):
-    return by_patch((asked(model, images, winners) * images).abs(), patch_size)
-
-
-@wrong(GRADIENT, "not scaled")
-def not_scaled(model, images, patch_size):
-    size = asked(model, images, winners).abs().sum(dim=1, keepdim=True)
-    return F.avg_pool2d(size, patch_size)[:, 0] * patch_size**2
-
-
-@wrong(GRADIENT, "whole batch")
-def scaled_by_batch(model, images, patch_size):
-    size = asked(model, images, winners).abs().sum(dim=1, keepdim=True)
-    sums = F.avg_pool2d(size, patch_size)[:, 0]
-    return sums / sums.sum()
-
-
-@wrong(GRADIENT, "divided by their largest")
-def scaled_by_largest(model, images, patch_size):
-    maps = by_patch(asked(model, images, winners).abs(), patch_size)
-    return maps / maps.amax(dim=(1, 2), keepdim=True)
-
-
-@wrong(GRADIENT, "cut memory, not the image")
-def cut_by_view(model, images, patch_size):
-    size = asked(model, images, winners).abs().sum(dim=1)
-    rows, columns = (side // patch_size for side in size.shape[1:])
-    sums = size.reshape(len(size), rows, columns, -1).sum(dim=-1)
     return sums / sums.sum(dim=(1, 2), keepdim=True)
 
 
@@ -503,21 +317,6 @@ def usual(maps, generator):
     return downwards(maps), by_chance(maps, generator)
 
 
-@wrong(REMOVAL, "lowest patches")
-def lowest(model, images, maps, count, generator):
-    return measured(usual)(model, images, -maps, count, generator)
-
-
-@wrong(REMOVAL, "another class may win")
-def new_winner(model, images, maps, count, generator):
-    def of(model, images, maps, places):
-        before = shares_of(model, images).amax(dim=1)
-        after = shares_of(model, gone(images, places, maps.shape[1:])).amax(dim=1)
-        return (before - after).mean().item()
-
-    return measured(usual, of)(model, images, maps, count, generator)
-
-
 @wrong(REMOVAL, "fall of a logit")
 def logits(model, images, maps, count, generator):
     def of(model, images, maps, places):
@@ -530,71 +329,12 @@ def logits(model, images, maps, count, generator):
     return measured(usual, of)(model, images, maps, count, generator)
 
 
-@wrong(REMOVAL, "before minus after, positive")
-def wrong_sign(model, images, maps, count, generator):
-    found = measured(usual)(model, images, maps, count, generator)
-    return {name: -value for name, value in found.items()}
-
-
-@wrong(REMOVAL, "what is left")
-def what_is_left(model, images, maps, count, generator):
-    before = shares_of(model, images).amax(dim=1).mean().item()
-    found = measured(usual)(model, images, maps, count, generator)
-    return {name: before - value for name, value in found.items()}
-
-
-@wrong(REMOVAL, "that is a ratio")
-def ratio(model, images, maps, count, generator):
-    def of(model, images, maps, places):
-        before, winner = shares_of(model, images).max(dim=1, keepdim=True)
-        after = shares_of(model, gone(images, places, maps.shape[1:]))
-        return (1 - after.gather(1, winner) / before).mean().item()
-
-    return measured(usual, of)(model, images, maps, count, generator)
-
-
-@wrong(REMOVAL, "added up")
-def sum_of_falls(model, images, maps, count, generator):
-    found = measured(usual)(model, images, maps, count, generator)
-    return {name: value * len(images) for name, value in found.items()}
-
-
-@wrong(REMOVAL, "of the whole batch")
-def over_the_batch(model, images, maps, count, generator):
-    def of(model, images, maps, places):
-        chosen = maps.flatten().topk(count * len(maps)).indices.tolist()
-        images_gone = images.clone()
-        n = maps[0].numel()
-        for number in chosen:
-            b, place = divmod(number, n)
-            part = gone(images_gone[b : b + 1], torch.tensor([[place]]), maps.shape[1:])
-            images_gone[b] = part[0]
-        before = shares_of(model, images)
-        winner = before.argmax(dim=1, keepdim=True)
-        return (before - shares_of(model, images_gone)).gather(1, winner).mean().item()
-
-    return measured(usual, of)(model, images, maps, count, generator)
-
-
-@wrong(REMOVAL, "first image's map")
+@wrong(REMOVAL, "from each image, the k highest")
 def first_map(model, images, maps, count, generator):
     def orders(maps, generator):
         return downwards(maps)[:1].expand(len(maps), -1), by_chance(maps, generator)
 
     return measured(orders)(model, images, maps, count, generator)
-
-
-@wrong(REMOVAL, "the k-th")
-def only_one(model, images, maps, count, generator):
-    places = downwards(maps)[:, count - 1 : count]
-    value = fall(model, images, maps, places)
-    return {"highest": value, "random": value}
-
-
-@wrong(REMOVAL, "the others removed")
-def keeps_the_highest(model, images, maps, count, generator):
-    value = fall(model, images, maps, downwards(maps)[:, count:])
-    return {"highest": value, "random": value}
 
 
 @wrong(REMOVAL, "draw for each image anew")
