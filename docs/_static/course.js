@@ -12,10 +12,10 @@ document.addEventListener("DOMContentLoaded", () => {
   }
 });
 
-// Long names in code break after an underscore or a dot, not within a word.
+// Long names in code break after an underscore, a dot or a slash, not within a word.
 document.addEventListener("DOMContentLoaded", () => {
   for (const code of document.querySelectorAll("code.literal .pre, dt.sig .pre")) {
-    const parts = code.textContent.split(/(?<=[_.])/);
+    const parts = code.textContent.split(/(?<=[_./])/);
     code.replaceChildren(...parts.flatMap((part) => [part, document.createElement("wbr")]));
   }
 });
