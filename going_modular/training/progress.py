@@ -75,12 +75,12 @@ class EpochProgress:
                 raise Interrupted
         self.batches_done = 0
 
-    def _weighted(self, group: list, count: float) -> Iterator[tuple]:
+    def _weighted(self, group: list, images_per_process: float) -> Iterator[tuple]:
         for i, (images, labels) in enumerate(group, start=1):
             # DDP averages gradients in `backward`; once a step is enough. An average
-            # divides by the number of processes, and so does `count`.
+            # divides by the number of processes, as `images_per_process` does.
             self.model.require_backward_grad_sync = i == len(group)
-            yield images, labels, len(labels) / count
+            yield images, labels, len(labels) / images_per_process
 
     def _left(self, dataloader: DataLoader) -> Iterator[list[torch.Tensor]]:
         """Yields the batches that are left.
