@@ -29,14 +29,22 @@ def rotate(
     return joined.to(x.dtype)
 
 
+def patch_places(grid: Grid, kind: str) -> torch.Tensor:
+    """Row and column of each patch, as the kind of RoPE counts them: (patches, 2)."""
+    if kind == "eva02":  # n steps from 0 towards 16 (arXiv 2303.11331)
+        sides = [torch.arange(n) / n * 16 for n in grid]
+    else:  # "dinov3": centres of the patches between -1 and 1 (arXiv 2508.10104)
+        sides = [2 * (torch.arange(n) + 0.5) / n - 1 for n in grid]
+    return torch.cartesian_prod(*sides)
+
+
 class RotaryEmbedding(nn.Module):
     """Turns the queries or keys of patches by row and column: 2-D RoPE.
 
     Args:
         grid: patches (down, across).
         head_dim: D_h, divisible by 4: half of the pairs turn by row, half by column.
-        kind: "eva02", n steps from 0 towards 16 (arXiv 2303.11331); or "dinov3",
-            centres of the patches between -1 and 1 (arXiv 2508.10104).
+        kind: "eva02" or "dinov3", how `patch_places` counts, and the speeds.
         num_prefix_tokens: tokens before the patches, which are left as they are.
 
     Shape:
@@ -57,15 +65,12 @@ class RotaryEmbedding(nn.Module):
             )
         self.rotate_half, self.num_prefix_tokens = kind == "dinov3", num_prefix_tokens
         steps = torch.arange(head_dim // 4) / (head_dim // 4)  # 0 … 1, (D_h / 4,)
+        places = patch_places(grid, kind)[..., None]  # (patches, 2, 1)
         if kind == "eva02":
-            sides = [torch.arange(n) / n * 16 for n in grid]
-            places = torch.cartesian_prod(*sides)[..., None]  # (patches, 2, 1)
             angles = places * (1 / 10000**steps)  # (patches, 2, D_h / 4)
         else:
-            sides = [2 * (torch.arange(n) + 0.5) / n - 1 for n in grid]
-            places = torch.cartesian_prod(*sides)[..., None]
-            angles = 2 * math.pi * places / 100**steps
-        cos, sin = angles.flatten(1).cos(), angles.flatten(1).sin()
+            angles = 2 * math.pi * places / 100**steps  # (patches, 2, D_h / 4)
+        cos, sin = angles.flatten(1).cos(), angles.flatten(1).sin()  # (…, D_h / 2)
         self.cos = nn.Buffer(cos, persistent=False)  # computed, so not saved
         self.sin = nn.Buffer(sin, persistent=False)
 
