@@ -1,7 +1,6 @@
-"""Checks of the exercises of lesson 14: from notebook to script."""
+"""Tasks of the exercises of lesson 14: from notebook to script."""
 
 import importlib.util
-import inspect
 import io
 import os
 import re
@@ -11,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from operator import or_
 from pathlib import Path
@@ -20,19 +19,16 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils.data import TensorDataset
 from torch.utils.data.distributed import DistributedSampler
 
 from going_modular.vit import create_vit
-from vit_course.checks.hints import (
-    NO_RETURN,
-    compare,
-    hint,
-    learners_code,
-    passed,
-)
+from vit_course.checks.hints import hint, learners_code
+from vit_course.checks.task import Case, Task
+
+# 1. The ViT as a script
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "vit_script.py"
@@ -75,8 +71,7 @@ def _line_of(path: Path) -> Callable[[Exception], str]:
 def _write(answer, folder: Path) -> Path:
     """Lets the learner's function write the script, and looks where it is."""
     with TemporaryDirectory() as here, chdir(here):
-        with learners_code():
-            path = answer(folder)
+        path = answer(folder)
         hint(
             isinstance(path, str | Path),
             f"`write_script` should give back the path of the file, not {path!r:.60}",
@@ -132,66 +127,56 @@ def _check_model(module, path: Path) -> None:
     """Checks what `create_model` of the script gives."""
     create = cast(Any, getattr(module, "create_model", None))
     hint(callable(create), f"{NAME} has no function `create_model`")
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(2, 3, 32, 32, generator=generator)
+    changed = images.clone()
+    changed[:, :, 8:16, 24:] += 1.0  # one patch
     for classes in (3, 5):
-        with learners_code(_line_of(path)):
-            model = create(num_classes=classes)
-            other = create(num_classes=classes)
-        hint(
-            isinstance(model, nn.Module),
-            "`create_model` should give back a model, an object made from a class that "
-            "inherits from nn.Module",
-        )
+        with learners_code(_line_of(path)), torch.no_grad():
+            model, other = create(num_classes=classes), create(num_classes=classes)
+            hint(
+                isinstance(model, nn.Module),
+                "`create_model` should give back a model, an object made from a class "
+                "that inherits from nn.Module",
+            )
+            for p in model.eval().parameters():  # a head of zeros sees no image
+                p.add_(0.1 * torch.randn(p.shape, generator=generator))
+            logits, moved = model(images), model(changed)
         hint(
             model is not other,
             "`create_model` gives the same object each time. Two runs in one program "
             "would train one model: make it inside the function, not on import.",
         )
-        images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-        _stir(model.eval())
-        with learners_code(_line_of(path)), torch.no_grad():
-            logits = model(images)
         shape = tuple(getattr(logits, "shape", ()))
         hint(
             shape == (2, classes),
             f"for 2 images of 32 x 32 pixels and num_classes={classes} the model gives "
             f"{shape or type(logits).__name__}, expected logits (2, {classes})",
         )
-        sums = logits.sum(dim=1)
         hint(
-            logits.min() < 0 or not torch.allclose(sums, torch.ones(2), atol=1e-4),
+            logits.min() < 0 or not torch.allclose(logits.sum(dim=1), torch.ones(2)),
             "the model gives probabilities. Logits are wanted: the loss of lesson 11 "
             "and lesson 13's `predict` do the softmax themselves.",
         )
-        mine, wanted = _count(model), _count(_reference(classes))
+        mine, wanted = _count(model), _parameters(classes)
         hint(
             mine == wanted,
             f"with num_classes={classes} the model has {mine:,} parameters; a "
             f"vit_mini_8 for images of 32 x 32 pixels has {wanted:,}.",
         )
-        with torch.no_grad():
-            changed = images.clone()
-            changed[:, :, 8:16, 24:] += 1.0  # one patch
-            hint(
-                not torch.allclose(model(changed), logits, atol=1e-6),
-                "the logits are the same when a patch of the image changes. Does the "
-                "forward pass use the images?",
-            )
-
-
-def _stir(model: nn.Module) -> None:
-    """Adds noise to the parameters: a head of zeros gives the same for all images."""
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for p in model.parameters():
-            p.add_(0.1 * torch.randn(p.shape, generator=generator))
-
-
-def _reference(classes: int) -> nn.Module:
-    return create_vit("vit_mini_8", img_size=32, num_classes=classes)
+        hint(
+            not torch.allclose(moved, logits, atol=1e-6),
+            "the logits are the same when a patch of the image changes. Does the "
+            "forward pass use the images?",
+        )
 
 
 def _count(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
+
+
+def _parameters(classes: int) -> int:
+    return _count(create_vit("vit_mini_8", img_size=32, num_classes=classes))
 
 
 def _numbers(text: str) -> set[int]:
@@ -212,45 +197,35 @@ def _run(path: Path, *words: str) -> tuple[int, str]:
     return code, said.getvalue()
 
 
-def _check_script(path: Path) -> None:
+def _check_options(path: Path) -> None:
     """Checks what the script does when it is run with options and without."""
-    command = f"python {NAME}"
-    three, five = _count(_reference(3)), _count(_reference(5))
-    code, text = _run(path)
-    hint(
-        text.strip(),
-        f"`{command}` prints nothing. {GUARD} Is the function called there?",
-    )
-    hint(
-        code == 0 and three in _numbers(text),
-        f"`{command}` should print the number of parameters for 3 classes, {three:,}, "
-        f"and end with exit code 0. It ends with {code} and prints: "
-        f"{text.strip()!r:.90}",
-    )
-    for classes in (5, 12):
-        options = f"--classes {classes}"
-        code, text = _run(path, *options.split())
+    for classes, *options in ((3,), (5, "--classes", "5"), (12, "--classes", "12")):
+        code, text = _run(path, *options)
         hint(
-            code == 0,
-            f"`{command} {options}` ends with exit code {code} and prints: "
-            f"{text.strip()!r:.120}",
+            text.strip() or options,
+            f"`python {NAME}` prints nothing. {GUARD} Is the function called there?",
         )
-        wanted = _count(_reference(classes))
+        wanted = _parameters(classes)
+        reaches = " Does the option reach `create_model`?" if options else ""
         hint(
-            wanted in _numbers(text),
-            f"`{command} {options}` should print {wanted:,}, and prints: "
-            f"{text.strip()!r:.90}. Does the option reach `create_model`?",
+            code == 0 and wanted in _numbers(text),
+            f"`{' '.join(['python', NAME, *options])}` should print the number of "
+            f"parameters for {classes} classes, {wanted:,}, with exit code 0. It ends "
+            f"with exit code {code} and prints: {text.strip()!r:.120}.{reaches}",
         )
     try:
         code, text = _run(path, "--help")
     except AssertionError:
         code, text = 1, ""
     hint(
-        code == 0 and "--classes" in text and three not in _numbers(text),
-        f"`{command} --help` should explain `--classes` and do nothing else. argparse "
-        "does that by itself: `parser.add_argument('--classes', …)`.",
+        code == 0 and "--classes" in text and _parameters(3) not in _numbers(text),
+        f"`python {NAME} --help` should explain `--classes` and do nothing else. "
+        "argparse does that by itself: `parser.add_argument('--classes', …)`.",
     )
-    # And as a terminal does it: a new process, in another folder.
+
+
+def _check_process(path: Path) -> None:
+    """Runs the script as a terminal does it: a new process, in another folder."""
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     with TemporaryDirectory() as elsewhere:
         done = subprocess.run(
@@ -260,39 +235,37 @@ def _check_script(path: Path) -> None:
             cwd=elsewhere,
             env=os.environ | {"PYTHONPATH": paths},
         )
+    wanted = _parameters(5)
+    printed, aside = _numbers(done.stdout), _numbers(done.stderr)
     hint(
-        done.returncode
-        or five in _numbers(done.stdout)
-        or five not in _numbers(done.stderr),
+        done.returncode or wanted in printed or wanted not in aside,
         "the number goes to standard error (stderr), as `logging` does it. `print` it, "
         "so that another program can read it.",
     )
     last = (done.stderr.strip().splitlines() or [""])[-1]
     hint(
-        done.returncode == 0 and five in _numbers(done.stdout),
+        done.returncode == 0 and wanted in printed,
         f"here it runs, but not in a process of its own: {last!r:.150}. What does it "
         "need that only the notebook has?",
     )
 
 
-def check_vit_script(answer) -> None:
-    """Checks a ViT in a file: imported as a module, and run as a script.
-
-    Raises:
-        Hint: it is not right yet.
-    """
-    hint(
-        callable(answer) and not inspect.isclass(answer),
-        "hand over the function `write_script` itself, without calling it",
-    )
+def _check_file(answer) -> None:
     with TemporaryDirectory() as name:
         path = _write(answer, Path(name))
         _check_model(_import(path), path)
-        _check_script(path)
-    passed("a module that can be imported, and a script that can be run")
+        _check_options(path)
+        _check_process(path)
 
 
-ALL_PARTS = "`state_dict` must hold all that `update` has learned so far."
+check_vit_script = Task(
+    "write_script",
+    "a module that can be imported, and a script that can be run",
+    also=[_check_file],
+)
+
+# 2. Stopping early, and resuming
+
 RUNS = [
     ([0.5, 0.6, 0.7, 0.65, 0.66, 0.6, 0.7, 0.6, 0.6, 0.6], 3),
     ([0.3, 0.2, 0.1, 0.4, 0.1, 0.2, 0.1], 3),
@@ -311,71 +284,76 @@ def _decide(
     values: list[float],
     patience: int,
     best: float = float("-inf"),
-    waited: int = 0,
-    *,
     ties: bool = False,
     reset: bool = True,
-    previous: bool = False,
-    lower: bool = False,
     least: float = 0.0,
-    again: bool = False,
+    mistake: str = "",
 ) -> list[bool]:
-    """What `update` returns after each epoch, with some mistakes that can be made."""
-    said = []
+    """What `update` returns after each epoch; the arguments from `best` on mistake."""
+    said, waited = [], 0
     for value in values:
-        if lower:
-            value = -value
+        value = -value if mistake == "lower" else value
         if value > best + least or (ties and value == best):
             best, waited = value, 0 if reset else waited
         else:
             waited += 1
-            best = value if previous else best
-        said.append(waited >= patience)
-        waited = 0 if again and said[-1] else waited
-    return said
+            best = value if mistake == "previous" else best
+        said.append(waited == patience if mistake == "once" else waited >= patience)
+        waited = 0 if mistake == "anew" and said[-1] else waited
+    return list(accumulate(said, or_)) if mistake == "for ever" else said
+
+
+def _words(said: list[bool]) -> str:
+    return " ".join(map(str, said))
+
+
+def _saying(**mistake) -> Callable:
+    return lambda values, patience: _words(_decide(values, patience, **mistake))
+
+
+def _with_patience(more: int) -> Callable:
+    return lambda values, patience: _words(_decide(values, patience + more))
 
 
 STOPS = {
-    "the first epoch is compared with 0. It is the best so far whatever its value: "
-    "begin with `float('-inf')`.": lambda v, p: _decide(v, p, best=0.0),
-    "an accuracy that is only as good as the best counts as a rise. It has not risen: "
-    "`>`, not `>=`.": lambda v, p: _decide(v, p, ties=True),
-    "it stops one epoch too late: at the `patience`-th epoch without a rise it should "
-    "return True.": lambda v, p: _decide(v, p + 1),
-    "it stops one epoch too early: how many epochs without a rise have there been?": (
-        lambda v, p: _decide(v, p - 1)
+    _saying(best=0.0): (
+        "the first epoch is compared with 0. It is the best so far whatever its value: "
+        "begin with `float('-inf')`."
     ),
-    "once it has returned True it always does. After a new best it is False again.": (
-        lambda v, p: list(accumulate(_decide(v, p), or_))
+    _saying(ties=True): (
+        "an accuracy that is only as good as the best counts as a rise. It has not "
+        "risen: `>`, not `>=`."
     ),
-    "a rise does not set the count back to zero: it is epochs in a row that count.": (
-        lambda v, p: _decide(v, p, reset=False)
+    _with_patience(1): (
+        "it stops one epoch too late: at the `patience`-th epoch without a rise it "
+        "should return True."
     ),
-    "each accuracy is compared with the one before. Compare it with the best of all "
-    "so far.": lambda v, p: _decide(v, p, previous=True),
-    "a small rise is not counted. Every accuracy above the best so far is a new best: "
-    "no least difference, no rounding.": lambda v, p: _decide(v, p, least=1e-3),
-    "a small rise is not counted. Every accuracy above the best so far is a new best: "
-    "no least difference, no rounding. ": lambda v, p: _decide(v, p, least=1e-4),
-    "it waits for lower values. An accuracy gets better when it rises.": (
-        lambda v, p: _decide(v, p, lower=True)
+    _with_patience(-1): (
+        "it stops one epoch too early: how many epochs without a rise have there been?"
     ),
-    "after it has returned True it begins to count anew. As long as the best is "
-    "`patience` or more epochs ago, it is "
-    "True.": lambda v, p: _decide(v, p, again=True),
-    "it returns True once, and False again although there was no rise. As long as the "
-    "best is `patience` or more epochs ago, it is True.": (
-        lambda v, p: [
-            a and not b
-            for a, b in zip(_decide(v, p), [False, *_decide(v, p)[:-1]], strict=True)
-        ]
+    (_saying(mistake="for ever"), _saying(mistake="once"), _saying(mistake="anew")): (
+        "once it has returned True it always does, or it counts anew. It is True as "
+        "long as the best is `patience` or more epochs ago, and False after a new best."
+    ),
+    _saying(reset=False): (
+        "a rise does not set the count back to zero: it is epochs in a row that count."
+    ),
+    _saying(mistake="previous"): (
+        "each accuracy is compared with the one before. Compare it with the best of "
+        "all so far."
+    ),
+    (_saying(least=1e-3), _saying(least=1e-4)): (
+        "a small rise is not counted. Every accuracy above the best so far is a new "
+        "best: no least difference, no rounding."
+    ),
+    _saying(mistake="lower"): (
+        "it waits for lower values. An accuracy gets better when it rises."
     ),
 }
 
 
 def _updates(stop, values: list[float]) -> list[bool]:
-    with learners_code():
-        found = [stop.update(value) for value in values]
+    found = [stop.update(value) for value in values]
     hint(
         None not in found,
         "`update` gives back None. Is a `return` missing in one of its branches?",
@@ -385,8 +363,16 @@ def _updates(stop, values: list[float]) -> list[bool]:
     return found
 
 
-def _first_stop(said: list[bool]) -> str:
-    return f"in epoch {said.index(True) + 1}" if True in said else "in none"
+def _call_stop(answer, values: list[float], patience: int) -> str:
+    for name in ("update", "state_dict", "load_state_dict"):
+        hint(callable(getattr(answer, name, None)), f"EarlyStop has no method `{name}`")
+    first = _updates(answer(patience=patience), values)
+    hint(
+        _updates(answer(patience=patience), values) == first,
+        "a second object does not begin anew. What `update` learns belongs to `self`, "
+        "not to the class or to global variables.",
+    )
+    return _words(first)
 
 
 def _stored(state):
@@ -409,17 +395,14 @@ def _stored(state):
         )
 
 
-def _check_resumed(answer, values: list[float], patience: int, cut: int) -> None:
-    """Checks a run that is killed after some epochs and goes on in a new object."""
-    expected = _decide(values, patience)[cut:]
-    with learners_code():
-        stop = answer(patience)
+def _call_resumed(answer, values: list[float], patience: int, cut: int) -> str:
+    """A run that is killed after some epochs and goes on in a new object."""
+    stop, untouched = answer(patience), answer(patience)
     _updates(stop, values[:cut])
-    with learners_code():
-        state = stop.state_dict()
+    state = stop.state_dict()
     stored = _stored(state)
     hint(
-        _updates(stop, values[cut:]) == expected,
+        _updates(stop, values[cut:]) == _updates(untouched, values)[cut:],
         "after `state_dict` the object itself returns something else than without it. "
         "Saving must not change what is saved.",
     )
@@ -428,78 +411,66 @@ def _check_resumed(answer, values: list[float], patience: int, cut: int) -> None
         "the state changes after it was given back: it shares a dict or a list with "
         "the object. Give back a copy.",
     )
-    with learners_code():
-        resumed, other = answer(patience), answer(patience)
-        resumed.load_state_dict(stored)
-        other.load_state_dict(stored)
+    resumed, other = answer(patience), answer(patience)
+    resumed.load_state_dict(stored)
+    other.load_state_dict(stored)
     said = _updates(resumed, values[cut:])
-    best, waited = float("-inf"), 0
-    for value in values[:cut]:
-        best, waited = (value, 0) if value > best else (best, waited + 1)
-    lost = {
-        "the best accuracy so far is lost on the way: after `load_state_dict` the next "
-        "epoch counts as a rise, whatever it is. " + ALL_PARTS: (
-            _decide(values[cut:], patience)
-        ),
-        "how many epochs it has waited is lost on the way. " + ALL_PARTS: (
-            _decide(values[cut:], patience, best)
-        ),
-    }
-    for text, mistaken in lost.items():
-        hint(said == expected or said != mistaken, text)
     hint(
-        said == expected,
-        f"killed after epoch {cut} of {values} with patience {patience}, the resumed "
-        f"run returns {said} and not {expected}. {ALL_PARTS}",
-    )
-    hint(
-        _updates(other, values[cut:]) == expected,
+        _updates(other, values[cut:]) == said,
         "two objects that loaded the same state disturb each other: they share a dict "
         "or a list. Copy what you load.",
     )
+    return _words(said)
 
 
-def _values_of_class(kind: type) -> str:
-    """The values that belong to a class and to all its objects, as text."""
-    return repr({k: v for k, v in vars(kind).items() if not callable(v)})
+def _resumed(values, patience, cut) -> str:
+    return _words(_decide(values, patience)[cut:])
 
 
-def check_early_stop(answer) -> None:
-    """Checks when a run stops, and that a resumed one stops at the same epoch.
+def _best_lost(values, patience, cut) -> str:
+    return _words(_decide(values[cut:], patience))
 
-    Raises:
-        Hint: it is not right yet.
-    """
-    hint(inspect.isclass(answer), "hand over the class `EarlyStop` itself")
-    for name in ("update", "state_dict", "load_state_dict"):
-        hint(callable(getattr(answer, name, None)), f"EarlyStop has no method `{name}`")
-    values, patience = RUNS[0]
-    expected = _decide(values, patience)
-    with learners_code():
-        first, second = answer(patience=patience), answer(patience=patience)
-    before = _values_of_class(answer)
-    said, again = _updates(first, values), _updates(second, values)
-    hint(
-        _values_of_class(answer) == before and (said != expected or again == expected),
-        "a second object does not begin anew. What `update` learns belongs to `self`, "
-        "not to the class or to global variables.",
-    )
-    for values, patience in RUNS:
-        with learners_code():
-            stop = answer(patience=patience)
-        said, expected = _updates(stop, values), _decide(values, patience)
-        for text, mistake in STOPS.items():
-            hint(said == expected or said != mistake(values, patience), text)
-        hint(
-            said == expected,
-            f"for the accuracies {values} and patience {patience} it first returns "
-            f"True {_first_stop(said)}, expected {_first_stop(expected)}. In all it "
-            f"returns {said}, expected {expected}",
-        )
-    for values, patience in RUNS:
-        for cut in range(len(values) + 1):
-            _check_resumed(answer, values, patience, cut)
-    passed("stops when nothing has risen, and a resumed run at the same epoch")
+
+def _count_lost(values, patience, cut) -> str:
+    best = max(values[:cut], default=float("-inf"))
+    return _words(_decide(values[cut:], patience, best=best))
+
+
+ALL_PARTS = "`state_dict` must hold all that `update` has learned so far."
+check_early_stop = Task(
+    "EarlyStop",
+    "stops when nothing has risen, and a resumed run at the same epoch",
+    Case(
+        inputs=RUNS,
+        call=_call_stop,
+        right=_saying(),
+        mistakes=STOPS,
+        gradient=False,
+        advice=(
+            f"The accuracies are {RUNS[0][0]}, and these are the values that `update` "
+            "gives back."
+        ),
+    ),
+    Case(
+        inputs=[(*RUNS[0], 4)]
+        + [(*run, cut) for run in RUNS for cut in range(len(run[0]) + 1)],
+        call=_call_resumed,
+        right=_resumed,
+        mistakes={
+            _best_lost: (
+                "the best accuracy so far is lost on the way: after `load_state_dict` "
+                f"the next epoch counts as a rise, whatever it is. {ALL_PARTS}"
+            ),
+            _count_lost: (
+                f"how many epochs it has waited is lost on the way. {ALL_PARTS}"
+            ),
+        },
+        gradient=False,
+        advice=f"This is a resumed run. {ALL_PARTS}",
+    ),
+)
+
+# 3. Find the bug: a gradient in parts
 
 
 class _Watched(nn.Module):
@@ -513,329 +484,280 @@ class _Watched(nn.Module):
         generator = torch.Generator().manual_seed(14)
         for p in self.parameters():
             p.data = torch.randn(p.shape, generator=generator)
-        self.log, self.largest, self.smallest = [], 0, 1
+            p.grad = torch.ones_like(p)
+        self.log, self.sizes = [], []
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        self.largest = max(self.largest, len(images))
-        self.smallest = min(self.smallest, len(images))
+    def forward(self, images: Tensor) -> Tensor:
+        self.sizes.append(len(images))
         logits = self.layers(images)
         if logits.requires_grad:
-            self.log.append(len(images))
+            self.log.append("forward")
             logits.register_hook(lambda gradient: self.log.append("backward"))
         return logits
 
 
-@dataclass(frozen=True)
-class _Part:
-    """One part of a batch: its number from 1, its images, and what is around it."""
-
-    number: int
-    images: int
-    parts: int
-    batch: int
-    size: int
+def _losses(images, labels, size) -> tuple[_Watched, list[Tensor], list[int]]:
+    """A model, the mean loss of each part, and its number of images."""
+    model, parts = _Watched(), images.split(size)
+    pairs = zip(parts, labels.split(size), strict=True)
+    losses = [F.cross_entropy(model(x), y) for x, y in pairs]
+    return model, losses, [len(x) for x in parts]
 
 
-def _added_up(weight: Callable[[_Part], float], more: float = 0.0) -> Callable:
-    """Makes a function that adds up the gradients of the parts' mean losses.
+def _gradient(weight, last_only: bool = False, start: float = 0.0) -> Callable:
+    """The gradients if a part of n images has the weight (n, parts, size, batch)."""
 
-    Args:
-        weight: of a part; 0 leaves it out.
-        more: what was in `.grad` before.
-    """
-
-    def gradients(images, labels, size) -> list[torch.Tensor]:
-        model, parts = _Watched(), images.split(size)
-        found = [torch.full_like(p, more) for p in model.parameters()]
-        pairs = zip(parts, labels.split(size), strict=True)
-        for number, (x, y) in enumerate(pairs, start=1):
-            part = _Part(number, len(x), len(parts), len(images), size)
-            with torch.enable_grad():
-                loss = weight(part) * F.cross_entropy(model(x), y)
-                new = torch.autograd.grad(loss, list(model.parameters()))
-            found = [a + b for a, b in zip(found, new, strict=True)]
-        return found
+    def gradients(images, labels, size) -> list[Tensor]:
+        model, losses, counts = _losses(images, labels, size)
+        terms = [
+            weight(n, len(counts), size, len(images)) * loss
+            for n, loss in zip(counts, losses, strict=True)
+        ]
+        total = terms[-1] if last_only else torch.stack(terms).sum()
+        found = torch.autograd.grad(total, list(model.parameters()))
+        return [gradient + start for gradient in found]
 
     return gradients
 
 
-def _right(part: _Part) -> float:
-    return part.images / part.batch
+def _by_images(n, parts, size, batch) -> float:
+    return n / batch
 
 
-def _of_last(weight: Callable[[_Part], float]) -> Callable:
-    return _added_up(lambda part: weight(part) * (part.number == part.parts))
-
-
-ONLY_LAST = (
-    "only the last part is left. The gradient is cleared inside the loop: "
-    "`zero_grad()` belongs before it."
-)
 GRADIENTS = {
-    "the gradient is too long: that of each part is added as if it were alone. "
-    "`backward()` adds to `.grad`, and in a mean over B images a part weighs (its "
-    "images) / B.": _added_up(lambda part: 1.0),
-    "dividing by the number of parts is right only if all have the same size: in a "
-    "smaller last part each image would count more. What fraction of all B images is a "
-    "part?": _added_up(lambda part: 1 / part.parts),
-    "the loss of a part is divided by `size`. It is a mean already; its weight is (its "
-    "images) / B.": _added_up(lambda part: 1 / part.size),
-    "the last part is weighed as if it had `size` images. It may have fewer.": (
-        _added_up(lambda part: part.size / part.batch)
+    _gradient(lambda n, parts, size, batch: 1.0): (
+        "the gradient is too long: that of each part is added as if it were alone. "
+        "`backward()` adds to `.grad`, and in a mean over B images a part weighs (its "
+        "images) / B."
     ),
-    "the losses of the parts are divided by B. Each is a mean already: multiply it by "
-    "the images of its part first.": _added_up(lambda part: 1 / part.batch),
-    "the gradients of all images are added up. Divide by B, the number of images.": (
-        _added_up(lambda part: part.images)
+    _gradient(lambda n, parts, size, batch: 1 / parts): (
+        "dividing by the number of parts is right only if all have the same size: in a "
+        "smaller last part each image would count more. What fraction of all B images "
+        "is a part?"
     ),
-    ONLY_LAST: _of_last(_right),
-    ONLY_LAST + " ": _of_last(lambda part: 1.0),
-    ONLY_LAST + "  ": _of_last(lambda part: 1 / part.parts),
-    "only the first part is used.": (
-        _added_up(lambda part: _right(part) * (part.number == 1))
+    (
+        _gradient(lambda n, parts, size, batch: 1 / size),
+        _gradient(lambda n, parts, size, batch: size / batch),
+        _gradient(lambda n, parts, size, batch: 1 / batch),
+        _gradient(lambda n, parts, size, batch: n),
+    ): (
+        "the weight of a part is another one. Its loss is a mean already, and in the "
+        "mean over B images it weighs (its images) / B; the last part may have fewer "
+        "than `size`."
     ),
-    "a last part with fewer than `size` images is left out.": (
-        _added_up(lambda part: _right(part) * (part.images == part.size))
+    (
+        _gradient(_by_images, last_only=True),
+        _gradient(lambda n, parts, size, batch: 1.0, last_only=True),
+        _gradient(lambda n, parts, size, batch: 1 / parts, last_only=True),
+    ): (
+        "only the last part is left. The gradient is cleared inside the loop: "
+        "`zero_grad()` belongs before it."
     ),
-    "old gradients are still in there. Clear them before the first part: "
-    "`model.zero_grad()`.": _added_up(_right, 1.0),
+    _gradient(lambda n, parts, size, batch: (n == size) * n / batch): (
+        "a last part with fewer than `size` images is left out."
+    ),
+    _gradient(_by_images, start=1.0): (
+        "old gradients are still in there. Clear them before the first part: "
+        "`model.zero_grad()`."
+    ),
 }
 
 
-def _part_losses(images, labels, size) -> tuple[torch.Tensor, torch.Tensor]:
-    model, losses = _Watched(), []
-    parts = list(zip(images.split(size), labels.split(size), strict=True))
-    with torch.no_grad():
-        for x, y in parts:
-            losses.append(F.cross_entropy(model(x), y))
-    return torch.stack(losses), torch.tensor([float(len(x)) for x, _ in parts])
+def _loss(combine: Callable) -> Callable:
+    """The loss that is given back, from the losses of the parts and their images."""
 
+    def loss(images, labels, size) -> float:
+        _, losses, counts = _losses(images, labels, size)
+        return combine(torch.stack(losses), torch.tensor(counts)).item()
 
-def _mean_loss(images, labels, size) -> float:
-    losses, counts = _part_losses(images, labels, size)
-    return ((losses * counts).sum() / counts.sum()).item()
+    return loss
 
 
 LOSSES = {
-    "the loss given back is the sum of the parts' means. It should be the mean over "
-    "all images.": lambda x, y, s: _part_losses(x, y, s)[0].sum().item(),
-    "the loss given back is the mean of the parts' means. The smaller last part must "
-    "count less: weigh by its images.": (
-        lambda x, y, s: _part_losses(x, y, s)[0].mean().item()
+    (_loss(lambda losses, n: losses.sum()), _loss(lambda losses, n: losses.mean())): (
+        "the loss given back is the sum or the mean of the parts' means. In the mean "
+        "over all images a smaller last part counts less: weigh by its images."
     ),
-    "the loss given back is that of the last part.": (
-        lambda x, y, s: _part_losses(x, y, s)[0][-1].item()
-    ),
-    "the loss given back is that of the last part. ": (
-        lambda x, y, s: (
-            _part_losses(x, y, s)[0][-1] * _part_losses(x, y, s)[1][-1] / len(x)
-        ).item()
-    ),
-    "the loss given back is a sum over the images. Divide by their number.": (
-        lambda x, y, s: _mean_loss(x, y, s) * len(x)
+    (
+        _loss(lambda losses, n: losses[-1]),
+        _loss(lambda losses, n: losses[-1] * n[-1] / n.sum()),
+    ): "the loss given back is that of the last part.",
+    _loss(lambda losses, n: (losses * n).sum()): (
+        "the loss given back is a sum over the images. Divide by their number."
     ),
 }
 
 
-def _check_passes(model: _Watched, size: int) -> None:
-    """Checks that one part after the other was done, forwards and backwards."""
-    log = model.log
+def _batches() -> list[tuple]:
+    g = torch.Generator().manual_seed(4)
+    sizes = [(10, 4), (8, 4), (7, 3), (5, 8), (1, 1), (6, 1)]
+    return [
+        (
+            torch.randn(n, 3, 2, 2, generator=g),
+            torch.randint(3, (n,), generator=g),
+            size,
+        )
+        for n, size in sizes
+    ]
+
+
+def _call_gradients(answer, images, labels, size) -> list[Tensor]:
+    model, untouched = _Watched(), _Watched()
+    loss_fn = nn.CrossEntropyLoss()
+    answer(model, loss_fn, images, labels, size)
+    hint(loss_fn.reduction == "mean", "`loss_fn` is another one than before.")
+    same = map(torch.equal, untouched.parameters(), model.parameters())
+    hint(all(same), "the parameters have changed. Only their `.grad` should.")
+    found = [p.grad for p in model.parameters()]
     hint(
-        model.largest <= size,
+        not model.sizes or all(grad is not None for grad in found),
+        "a parameter's `.grad` is None afterwards. Is `backward()` called, and nothing "
+        "cleared after it?",
+    )
+    hint(
+        min(model.sizes, default=size),
+        "the model gets a part without images, and the mean of nothing is NaN. How "
+        "many parts are there if `size` divides the batch?",
+    )
+    pairs = zip(found, model.parameters(), strict=True)
+    return [torch.zeros_like(p) if grad is None else grad for grad, p in pairs]
+
+
+def _call_loss(answer, images, labels, size) -> float:
+    """The loss, if one part after the other was done, forwards and backwards."""
+    model = _Watched()
+    found = answer(model, nn.CrossEntropyLoss(), images, labels, size)
+    hint(
+        max(model.sizes) <= size,
         "the gradient is that of the big batch, but the model got more than `size` "
         "images at once, so that no memory is saved. (`split` cuts into parts of a "
         "size, `chunk` into a number of parts.)",
     )
     # Between two forward passes a backward pass must have freed the first.
-    alone = all("backward" in pair for pair in zip(log, log[1:], strict=False))
+    alone = all("backward" in x for x in zip(model.log, model.log[1:], strict=False))
     hint(
         alone,
         "`backward` comes only after several forward passes, so that the activations "
         "of all parts are in memory together. Call it in the loop: that is the point "
         "of accumulation.",
     )
+    hint(
+        not isinstance(found, Tensor),
+        "it gives a tensor for the loss, expected a number: `loss.item()`",
+    )
+    return found
 
 
-def check_accumulated_gradient(answer) -> None:
-    """Checks a gradient that is accumulated part by part against that of one batch.
-
-    Raises:
-        Hint: it is not right yet.
-    """
-    generator = torch.Generator().manual_seed(4)
-    inputs, losses, passes = [], [], []
-    for count, size in [(10, 4), (8, 4), (7, 3), (5, 8), (1, 1), (6, 1)]:
-        images = torch.randn(count, 3, 2, 2, generator=generator)
-        labels = torch.randint(3, (count,), generator=generator)
-        inputs.append((images, labels, size))
-
-    def gradients(images, labels, size):
-        model = _Watched()
-        before = [p.detach().clone() for p in model.parameters()]
-        for p in model.parameters():
-            p.grad = torch.ones_like(p)
-        loss_fn = nn.CrossEntropyLoss()
-        losses.append(answer(model, loss_fn, images.detach(), labels, size))
-        hint(loss_fn.reduction == "mean", "`loss_fn` is another one than before.")
-        same = map(torch.equal, before, model.parameters())
-        hint(all(same), "the parameters have changed. Only their `.grad` should.")
-        found = [p.grad for p in model.parameters()]
-        hint(
-            all(g is not None for g in found),
-            "a parameter's `.grad` is None afterwards. Is `backward()` called, and "
-            "nothing cleared after it?",
-        )
-        hint(
-            model.smallest,
-            "the model gets a part without images, and the mean of nothing is NaN. How "
-            "many parts are there if `size` divides the batch?",
-        )
-        passes.append((model, size))
-        return [g.clone() for g in found if g is not None]
-
-    def of_one_batch(images, labels, size):
-        return _added_up(_right)(images, labels, len(images))
-
-    compare(
-        gradients,
-        of_one_batch,
-        inputs,
-        GRADIENTS,
+check_accumulated_gradient = Task(
+    "accumulate_gradient",
+    "the gradient of the big batch, one part after the other",
+    Case(
+        inputs=_batches,
+        call=_call_gradients,
+        right=_gradient(_by_images),
+        mistakes=GRADIENTS,
         gradient=False,
         advice="These are the gradients of the parameters, in their order.",
-    )
-    for model, size in passes:
-        _check_passes(model, size)
-    given = iter(losses)
-    compare(lambda x, y, size: next(given), _mean_loss, inputs, LOSSES, gradient=False)
-    passed("the gradient of the big batch, one part after the other")
+    ),
+    Case(
+        inputs=_batches,
+        call=_call_loss,
+        right=_loss(lambda losses, n: (losses * n).sum() / n.sum()),
+        mistakes=LOSSES,
+        gradient=False,
+        advice="This is the loss that is given back.",
+    ),
+)
+
+# 4. Who sees which images?
 
 
-VIEWS = ("per_process", "repeated", "missing")
+def _views(**changes: Callable) -> Callable:
+    """The measurement; `changes` are other functions (lists, images) for some keys."""
+
+    def measure(samplers: list, images: int) -> dict:
+        lists = [list(sampler) for sampler in samplers]
+        together = sum(lists, [])
+        right = {
+            "per_process": [len(indices) for indices in lists],
+            "repeated": sum(together.count(i) > 1 for i in range(images)),
+            "missing": images - len(set(together)),
+        }
+        return right | {key: change(lists, images) for key, change in changes.items()}
+
+    return measure
 
 
-def _views(samplers: list, images: int) -> dict:
-    """What the measurement should find, counted image by image."""
-    seen = [0] * images
-    for sampler in samplers:
-        for i in sampler:
-            seen[i] += 1
-    return {
-        "per_process": [len(list(sampler)) for sampler in samplers],
-        "repeated": sum(count > 1 for count in seen),
-        "missing": seen.count(0),
-    }
+def _swapped(samplers: list, images: int) -> dict:
+    right = _views()(samplers, images)
+    return right | {"repeated": right["missing"], "missing": right["repeated"]}
 
 
-def _view_mistakes(samplers: list, images: int) -> dict[str, dict[str, object]]:
-    """Hint -> the value that a mistake gives for one key."""
-    lists = [list(sampler) for sampler in samplers]
-    together = [i for indices in lists for i in indices]
-    different = len(set(together))
-    return {
+def _total(lists: list[list[int]]) -> int:
+    return sum(map(len, lists))
+
+
+VIEWS = {
+    (
+        _views(repeated=lambda lists, images: _total(lists) - len(set(sum(lists, [])))),
+        _views(repeated=lambda lists, images: _total(lists) - images),
+    ): (
         "'repeated' counts views. Count images: one that is seen three times is one "
-        "image.": {"repeated": len(together) - different},
-        "'repeated' compares the number of views with the number of images. If some "
-        "are missing and others seen twice, the two cancel: count for each image.": {
-            "repeated": len(together) - images
-        },
-        "'repeated' looks into each process alone. An image may be seen by two of "
-        "them.": {"repeated": sum(len(x) - len(set(x)) for x in lists)},
+        "image, and one that nobody sees does not make up for it."
+    ),
+    _views(
+        repeated=lambda lists, images: _total(lists) - sum(len(set(x)) for x in lists)
+    ): (
+        "'repeated' looks into each process alone. An image may be seen by two of them."
+    ),
+    (
+        _views(missing=lambda lists, images: images - _total(lists)),
+        _views(missing=lambda lists, images: max(0, images - _total(lists))),
+    ): (
         "'missing' counts views: an image that is seen twice does not make up for one "
-        "that no process sees.": {"missing": images - len(together)},
-        "'missing' counts views: an image that is seen twice does not make up for one "
-        "that no process sees. ": {"missing": max(images - len(together), 0)},
-        "'missing' counts the images that are seen. How many are not?": {
-            "missing": different
-        },
-        "'missing' looks at one process only. The others see images, too.": {
-            "missing": images - len(set(lists[0]))
-        },
+        "that no process sees."
+    ),
+    _views(missing=lambda lists, images: len(set(sum(lists, [])))): (
+        "'missing' counts the images that are seen. How many are not?"
+    ),
+    _views(missing=lambda lists, images: images - len(set(lists[0]))): (
+        "'missing' looks at one process only. The others see images, too."
+    ),
+    _views(per_process=lambda lists, images: [len(set(x)) for x in lists]): (
         "'per_process' holds how many different images each process sees. Count all "
-        "its "
-        "indices.": {"per_process": [len(set(x)) for x in lists]},
-        "'per_process' is one number. A list is wanted, with a number for each "
-        "process.": {"per_process": len(together)},
-        "'per_process' holds the indices. How many are they?": {"per_process": lists},
-        "'per_process' holds fractions. Counts of images are wanted.": {
-            "per_process": [len(x) / max(len(together), 1) for x in lists]
-        },
-    }
+        "its indices."
+    ),
+    _swapped: "'repeated' and 'missing' are swapped",
+}
 
 
-def check_image_views(answer) -> None:
-    """Checks how often the processes see each image, as measured by the learner.
-
-    Raises:
-        Hint: it is not right yet.
-    """
-    cases = [
-        ([[0, 2, 4], [1, 3, 0]], 5),
+def _samplers() -> list[tuple]:
+    inputs: list[tuple] = [
         ([[0, 1, 2, 3], [1, 2, 0, 3], [1, 1]], 9),
+        ([[0, 2, 4], [1, 3, 0]], 5),
         ([[2], [0], [2], [0], [2]], 3),
         ([[], [5, 1, 1]], 7),
         ([[1, 0, 2]], 3),
     ]
     for images, processes, drop_last in [(7, 3, False), (7, 3, True), (2, 5, False)]:
-        samplers = [
-            DistributedSampler(
-                TensorDataset(torch.arange(images)),
-                processes,
-                rank,
-                shuffle=False,
-                drop_last=drop_last,
-            )
-            for rank in range(processes)
-        ]
-        cases.append((samplers, images))
-    answers = []
-    for samplers, images in cases:
-        expected, lists = _views(samplers, images), [list(s) for s in samplers]
-        with learners_code():
-            found = answer(samplers, images)
-        hint(found is not None, NO_RETURN)
-        keys = isinstance(found, dict) and set(found) == set(VIEWS)
-        hint(
-            keys,
-            "give back a dict with the keys 'per_process', 'repeated' and 'missing'",
-        )
-        hint(
-            [list(s) for s in samplers] == lists,
-            "your code changes the lists that it was given. The caller still needs "
-            "them.",
-        )
-        found = {key: _plain(value) for key, value in found.items()}
-        swapped = (found["repeated"], found["missing"]) == (
-            expected["missing"],
-            expected["repeated"],
-        )
-        hint(
-            found == expected
-            or not swapped
-            or found["per_process"] != expected["per_process"],
-            "'repeated' and 'missing' are swapped",
-        )
-        answers.append((found, expected, _view_mistakes(samplers, images)))
-    for text, mistaken in answers[0][2].items():
-        for key in mistaken:  # the mistake of all cases, not by chance of one
-            same = all(found[key] == wrong[text][key] for found, _, wrong in answers)
-            right = all(found[key] == expected[key] for found, expected, _ in answers)
-            hint(right or not same, text)
-    for (found, expected, _), (samplers, images) in zip(answers, cases, strict=True):
-        lists = [list(s) for s in samplers]
-        for key in VIEWS:
-            hint(
-                found[key] == expected[key],
-                f"for the indices {lists} and {images} images {key!r} is "
-                f"{found[key]!r:.60}, expected {expected[key]}",
-            )
-    passed("how many images each process sees, and how often each image is seen")
+        data = TensorDataset(torch.arange(images))
+        make = partial(DistributedSampler, data, processes, drop_last=drop_last)
+        samplers = [make(rank, shuffle=False) for rank in range(processes)]
+        inputs.append((samplers, images))
+    return inputs
 
 
-def _plain(value):
-    """Scalars of torch and numpy as Python's, tuples as lists."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return value
+check_image_views = Task(
+    "measure_views",
+    "how many images each process sees, and how often each image is seen",
+    Case(
+        inputs=_samplers,
+        right=_views(),
+        mistakes=VIEWS,
+        gradient=False,
+        advice=(
+            "'per_process' counts indices; 'repeated' and 'missing' count images, over "
+            "all processes together."
+        ),
+    ),
+)

@@ -334,9 +334,9 @@ class Case:
         shows = shown(given[: len(given) - len(self.parameters)])
         text = _wrong_kind(ours, right, f"for {shows} it gives")
         hint(not text, text)
-        hint(not was_right, SHOWN_ONLY)
-        where = _wrong_value(ours, right, self.tolerance)
         more = f" {self.advice}" if self.advice else ""
+        hint(not was_right, SHOWN_ONLY + more)
+        where = _wrong_value(ours, right, self.tolerance)
         raise Hint(f"the shape is right, the values are not: {where}.{more}")
 
 
