@@ -18,7 +18,7 @@ export const likeliest = (row) => row.indexOf(Math.max(...row));
 export const QUESTIONS = {
   crust: {
     title: "Which head follows the crust?",
-    hint: "Press the heads of block 3. How much of its weights lies on the crust?",
+    hint: "Press the heads of block 3. How much of their attention lies on the crust?",
     see: "map",
     cells: [1, 2, 3].map((head) => ({
       label: `head ${head}`,
@@ -31,13 +31,13 @@ export const QUESTIONS = {
       const parts = found.map(({ p }) => p);
       const best = likeliest(parts);
       const share = percent(CRUST.length / 64);
-      return `Head ${best + 1}: ${percent(parts[best])} of its weights lie on the
-        ${CRUST.length} patches with crust, which are ${share} of the image.`;
+      return `Head ${best + 1}: ${percent(parts[best])} of the class token's attention
+        lies on the ${CRUST.length} patches with crust, which are ${share} of the image.`;
     },
   },
   order: {
     title: "Does the order of the patches matter?",
-    hint: "Press all four. How likely does the model find its first answer?",
+    hint: "Press all four. How sure is the model of its first answer?",
     see: "image",
     cells: [
       { label: "in order", at: { shuffle: false } },
