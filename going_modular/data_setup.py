@@ -97,10 +97,13 @@ def load_image(path: str | Path | BinaryIO) -> Image.Image:
         raise ValueError(f"{path} cannot be read as an image: {error}") from error
 
 
-def _is_image(path: str) -> bool:
-    """Whether the ending is an image's; ._0.jpg is none, which macOS puts beside it."""
-    name = Path(path).name.lower()
-    return name.endswith(IMG_EXTENSIONS) and name[0] != "."
+HIDDEN = (".", "__MACOSX")  # .ipynb_checkpoints of Jupyter; ._0.jpg of macOS
+
+
+def is_image(path: str | Path, endings: tuple[str, ...] = IMG_EXTENSIONS) -> bool:
+    """Whether a path below a folder ends as an image's does, and is not hidden."""
+    hidden = any(part.startswith(HIDDEN) for part in Path(path).parts)
+    return Path(path).suffix.lower() in endings and not hidden
 
 
 class _VisibleFolder(ImageFolder):
@@ -108,7 +111,7 @@ class _VisibleFolder(ImageFolder):
 
     def find_classes(self, directory):
         folders = [p.name for p in Path(directory).iterdir() if p.is_dir()]
-        classes = sorted(name for name in folders if name[0] != ".")
+        classes = sorted(name for name in folders if not name.startswith(HIDDEN))
         return classes, {name: label for label, name in enumerate(classes)}
 
 
@@ -130,11 +133,15 @@ def load_folder(folder: str | Path, transform=None) -> ImageFolder:
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder; expected one with class folders")
-    if not any(p.is_dir() and p.name[0] != "." for p in folder.iterdir()):
+    if not any(p.is_dir() and not p.name.startswith(HIDDEN) for p in folder.iterdir()):
         raise ValueError(f"{folder} holds no class folders, such as {folder / 'pizza'}")
     _check_links(folder)
+
+    def is_valid(path: str) -> bool:
+        return is_image(Path(path).relative_to(folder))
+
     try:
-        return _VisibleFolder(str(folder), transform, None, load_image, _is_image)
+        return _VisibleFolder(str(folder), transform, None, load_image, is_valid)
     except FileNotFoundError as error:  # a class folder in which no image was found
         raise ValueError(
             f"a class folder in {folder} has no images: {error}"

@@ -21,9 +21,10 @@ from going_modular.attention_maps import (
     class_token_map,
 )
 from going_modular.checkpoint import load_checkpoint, shipped_checkpoint
-from going_modular.data_setup import create_transform
+from going_modular.data_setup import create_transform, is_image
 from going_modular.multihead_attention import record_attention
 from going_modular.predictions import read_image, top_k, transform_of
+from going_modular.training.options import DEVICE, DEVICES
 from going_modular.vit import ViT
 from vit_course.data import get_foodvision_mini
 
@@ -41,8 +42,7 @@ def list_sources(names: Iterable[str]) -> Iterator[str]:
             continue
         others = 0
         for path in sorted(path for path in Path(name).rglob("*") if path.is_file()):
-            hidden = any(part[0] == "." for part in path.relative_to(name).parts)
-            if path.suffix.lower() in ENDINGS and not hidden:
+            if is_image(path.relative_to(name), ENDINGS):
                 yield str(path)
             else:
                 others += 1
@@ -114,11 +114,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--json", action="store_true", help="one JSON object per line")
     add("--attention", type=Path, help="PNG to write; numbered if there are several")
     add("--batch-size", type=int, default=32, help="images per forward pass")
-    add(
-        "--device",
-        default="cuda" if torch.cuda.is_available() else "cpu",
-        help="cpu, cuda, mps",
-    )
+    add("--device", choices=DEVICES, default=DEVICE, help="cpu, cuda or mps")
     return parser.parse_args(arguments)
 
 

@@ -130,6 +130,11 @@ class Run:
             with atomic_write(self.path) as temporary:
                 torch.save(state, temporary)
 
+    def read(self, path: Path) -> dict:
+        """Returns the content of the file, of which no code is run."""
+        check_zip(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+
     def load(self) -> None:
         """Continues from the file, if there is one.
 
@@ -141,8 +146,7 @@ class Run:
             return
         before = copy.deepcopy(self.state_dict())
         try:
-            check_zip(self.path)
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            state = self.read(self.path)
             if not isinstance(state, dict) or state.get("kinds") != self.kinds:
                 raise ValueError(f"it was not written by a run with {self.kinds}")
             found, expected = list(state["history"]), list(self.history)

@@ -27,6 +27,9 @@ def option(default, help: str, low=-MOST, high=MOST, choices=None) -> Any:
 CUDA = torch.cuda.is_available()
 UNITS = CUDA and torch.cuda.is_bf16_supported(including_emulation=False)
 AMP, DEVICE = "bf16" if UNITS else "off", "cuda" if CUDA else "cpu"
+GPUS = ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+MPS = ["mps"] if torch.backends.mps.is_available() else []
+DEVICES = ["cpu", *(GPUS if CUDA else MPS)]  # of this machine
 
 
 @dataclass
@@ -55,7 +58,7 @@ class TrainOptions:
     fsdp: bool = option(False, "shard weights and optimizer states (FSDP2): torchrun")
     workers: int = option(0, "worker processes that read images", 0, 256)
     cache: float = option(500, "megabytes of decoded images to keep", 0)
-    device: str = option(DEVICE, "cpu, cuda or mps")
+    device: str = option(DEVICE, "cpu, cuda or mps", choices=DEVICES)
     seed: int = option(42, "of initialisation, order and augmentation")
     output: Path = option(Path("runs/train"), "folder for all files of the run")
     resume: bool = option(False, "continue the run in --output")

@@ -1,6 +1,7 @@
 """Lesson 01: loaders against files counted and read by hand; folders that are wrong."""
 
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -266,8 +267,13 @@ def test_broken_pictures_are_named(data):
 
 
 def test_hidden_folders_are_no_classes(data):
-    (data / "train" / ".ipynb_checkpoints").mkdir()
-    assert loaders(data)[2] == list(CLASSES)
+    """And images in them are not of the class that they are in."""
+    pizza = data / "train" / "pizza"
+    for folder in (pizza.parent / ".ipynb_checkpoints", pizza.parent / "__MACOSX"):
+        folder.mkdir()
+    shutil.copytree(pizza, pizza / ".ipynb_checkpoints")
+    train, _, names = loaders(data)
+    assert names == list(CLASSES) and len(train.dataset) == 30
 
 
 def test_missing_and_empty_folders(data, tmp_path):
