@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 from answers import ANSWERS
 from make_exercises import EXERCISES, SOLUTIONS, STUB, make_exercise
 from nbclient import NotebookClient
@@ -171,6 +172,18 @@ def test_each_mistake_gets_its_own_hint(case, wrong, text, one_thread):
     with pytest.raises(Hint) as caught:
         case.judge(wrong)
     assert str(caught.value) == text
+
+
+class Blank(torch.nn.Module):
+    def __init__(self, *sizes, **named):
+        raise NotImplementedError("your lines go here")
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_blank_answer_is_told_that_nothing_is_written(name):
+    """A class that cannot be made, called as a function where one is expected."""
+    with pytest.raises(Hint, match="not written yet"):
+        getattr(checks, name)(Blank)
 
 
 def test_each_check_has_met_enough_answers():

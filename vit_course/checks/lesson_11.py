@@ -4,6 +4,7 @@ import copy
 import warnings
 from functools import partial
 from itertools import cycle, islice
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -157,24 +158,25 @@ def _norm(tensors) -> Tensor:
     return parameters_to_vector(tensors).detach().norm()
 
 
-def _measure(model, batches, lr, warmup, decay, limit, mistake=""):
+def _measure(model, batches, lr, warmup, decay, limit: Any, mistake=""):
     """The solution, or one with a mistake in it."""
     optimizer = create_optimizer(model, lr, decay)
     schedule = warmup_schedule(optimizer, warmup, len(batches) + 1, "none")
     parameters = list(model.parameters())
     start = before = parameters_to_vector(parameters).detach()
-    steps, gradients = [], []
+    steps, gradients, length = [], [], cast(float, limit)  # or None
     for x, y in batches:
         F.cross_entropy(model(x), y).backward()
         if mistake == "before clipping":
             gradients.append(_norm([p.grad for p in parameters]))
-        if mistake == "each entry" and limit is not None:
-            clip_grad_value_(parameters, limit)
-        elif mistake == "each tensor" and limit is not None:
+        clips = limit is not None or mistake == "None"
+        if clips and mistake == "each entry":
+            clip_grad_value_(parameters, length)
+        elif clips and mistake == "each tensor":
             for p in parameters:
-                clip_grad_norm_([p], limit)
-        elif mistake == "None" or (mistake != "no clipping" and limit is not None):
-            clip_grad_norm_(parameters, limit)
+                clip_grad_norm_([p], length)
+        elif clips and mistake != "no clipping":
+            clip_grad_norm_(parameters, length)
         if mistake != "before clipping":
             gradients.append(_norm([p.grad for p in parameters]))
         if mistake == "schedule first":

@@ -32,7 +32,7 @@ VITS: dict[str, dict[str, Any]] = {
 @cache
 def _vit(kind: str) -> Any:
     """A small ViT with heads of dimension 64, all its weights random."""
-    sizes = {"num_heads": 1, "num_classes": 3} | VITS[kind]
+    sizes: dict[str, Any] = {"num_heads": 1, "num_classes": 3} | VITS[kind]
     dim = 64 * sizes["num_heads"]
     model = ViT(num_transformer_layers=2, embedding_dim=dim, mlp_size=32, **sizes)
     generator = torch.Generator().manual_seed(dim)
@@ -350,9 +350,9 @@ def _check_accuracy(size: int, found, run: tuple, train: tuple, test: tuple) -> 
         )
 
 
-def _check_curve(answer, train, test, sizes, seed) -> list[set[int]]:
+def _check_curve(answer, data: tuple, sizes, seed: int) -> list[set[int]]:
     """Checks one call; returns which images were used, the smallest size first."""
-    given = copy.deepcopy((train, test))
+    given, (train, test) = copy.deepcopy(data), data
     fit = _Fit(int(train[1].max()) + 1)
     found = answer(*given, sizes, fit, seed)
     hint(found is not None, NO_RETURN)
@@ -365,7 +365,7 @@ def _check_curve(answer, train, test, sizes, seed) -> list[set[int]]:
     )
     runs = sorted(fit.runs, key=lambda run: len(run[1]))
     pairs = list(zip(sorted(sizes), runs, strict=True))
-    chosen = [_check_subset(size, *run[:2], train, test) for size, run in pairs]
+    chosen = [_check_subset(size, run[0], run[1], train, test) for size, run in pairs]
     for size, run in pairs:
         _check_accuracy(size, found[size], run, train, test)
     unchanged = map(torch.equal, given[0] + given[1], train + test)
@@ -382,24 +382,24 @@ def _check_curves(answer) -> None:
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()
     three, four = _sets(1, (14, 17, 12), 31), _sets(2, (7, 6, 9, 8), 17)
     try:
-        first = _check_curve(answer, *three, (3, 6, 9), 0)
+        first = _check_curve(answer, three, (3, 6, 9), 0)
         for other in (2, 3):  # the global state is another one now
             torch.manual_seed(other)
             random.seed(other)
             np.random.seed(other)
             hint(
-                _check_curve(answer, *three, (3, 6, 9), 0) == first,
+                _check_curve(answer, three, (3, 6, 9), 0) == first,
                 "the same seed gives other images each time. Draw with a generator "
                 "that gets the seed: torch.Generator().manual_seed(seed).",
             )
-        seeds = [_check_curve(answer, *three, (3, 6), seed) for seed in (1, 2, 3)]
+        seeds = [_check_curve(answer, three, (3, 6), seed) for seed in (1, 2, 3)]
         hint(
             any(chosen != first[:2] for chosen in seeds),
             "every seed gives the same images: are these the first of each class? Draw "
             "them at random, with the seed.",
         )
-        _check_curve(answer, *four, sizes=(5, 2), seed=0)
-        _check_curve(answer, *four, sizes=(6,), seed=4)
+        _check_curve(answer, four, (5, 2), 0)
+        _check_curve(answer, four, (6,), 4)
     finally:
         torch.set_rng_state(before[0])
         random.setstate(before[1])
@@ -543,7 +543,8 @@ def _check_new_model(answer) -> None:
         )
         sides = (size, size) if isinstance(size, int) else size
         images = _images(1, 2, 3, *sides)
-        right = ViT(**read_sizes(model.state_dict()) | {"img_size": size}).eval()
+        sizes: dict[str, Any] = read_sizes(model.state_dict()) | {"img_size": size}
+        right = ViT(**sizes).eval()
         load_weights(right, model.state_dict())
         with torch.no_grad():
             close = torch.allclose(new(images), right(images), atol=1e-4, rtol=1e-4)

@@ -364,11 +364,12 @@ def _updates(stop, values: list[float]) -> list[bool]:
 
 
 def _call_stop(answer, values: list[float], patience: int) -> str:
+    stop, other = answer(patience=patience), answer(patience=patience)
     for name in ("update", "state_dict", "load_state_dict"):
-        hint(callable(getattr(answer, name, None)), f"EarlyStop has no method `{name}`")
-    first = _updates(answer(patience=patience), values)
+        hint(callable(getattr(stop, name, None)), f"EarlyStop has no method `{name}`")
+    first = _updates(stop, values)
     hint(
-        _updates(answer(patience=patience), values) == first,
+        _updates(other, values) == first,
         "a second object does not begin anew. What `update` learns belongs to `self`, "
         "not to the class or to global variables.",
     )

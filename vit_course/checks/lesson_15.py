@@ -7,7 +7,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from going_modular.vit import ViT
-from vit_course.checks.hints import as_number, compare, hint, is_a_function, passed
+from vit_course.checks.hints import (
+    as_number,
+    compare,
+    hint,
+    is_a_function,
+    learners_code,
+    passed,
+)
 
 
 def _random(*shapes: tuple[int, ...], seed: int = 0) -> list[torch.Tensor]:
@@ -186,7 +193,8 @@ def check_kept_predictions(answer: Callable) -> None:
         images, registers = _random((40, 3, 16, 16), (count, 16), seed=seed)
         registers = 3 * registers
         state = {name: p.clone() for name, p in model.state_dict().items()}
-        found = as_number(answer(model, images, registers))
+        with learners_code():
+            found = as_number(answer(model, images, registers))
         hint(found is not None, "your code gives back None. Is a `return` missing?")
         hint(isinstance(found, float | int), "give back one number, a fraction")
         hint(

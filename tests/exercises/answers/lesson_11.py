@@ -133,11 +133,6 @@ def indexed(model, batches, lr, factor, steps):
     return sweep(model, stream, create_optimizer(model), lr, factor, steps)
 
 
-@wrong(FINDER, "not written yet")
-def blank_finder(model, batches, lr, factor, steps):
-    raise NotImplementedError("your lines go here")
-
-
 @right(FINDER)
 def on_a_copy(model, batches, lr, factor, steps):
     model = copy.deepcopy(model)
@@ -302,11 +297,6 @@ def loss_of_backward(model, batches, lr, warmup, decay, clip):
         print(loss.item())
 
 
-@wrong(RUN, "not written yet")
-def blank_run(model, batches, lr, warmup, decay, clip):
-    raise NotImplementedError("your lines go here")
-
-
 @right(RUN)
 def with_all_weights_kept(model, batches, lr, warmup, decay, clip):
     return numbers(*run(model, batches, lr, warmup, decay, clip))
@@ -377,11 +367,6 @@ def number_alone(results):
 @wrong(REPORT, "the values are not")
 def mean_of_tests(results):
     return len(results["val_acc"]), sum(results["test_acc"]) / len(results["test_acc"])
-
-
-@wrong(REPORT, "not written yet")
-def blank_report(results):
-    raise NotImplementedError("your lines go here")
 
 
 @right(REPORT)

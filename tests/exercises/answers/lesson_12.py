@@ -68,11 +68,6 @@ def leaves_a_hook(vit, images):
     return vit.layer_norm(kept[0])[:, 1:].mean(dim=1)
 
 
-@wrong(FEATURES, "not written yet")
-def blank_features(vit, images):
-    raise NotImplementedError("your lines go here")
-
-
 @right(FEATURES)
 def norm_of_the_patches(vit, images):
     with torch.no_grad():
@@ -152,11 +147,6 @@ def no_return(model, pictures):
     torch.stack([transform(picture.convert("RGB")) for picture in pictures])
 
 
-@wrong(PREPARE, "not written yet")
-def blank_prepare(model, pictures):
-    raise NotImplementedError("your lines go here")
-
-
 @right(PREPARE)
 def own_transform(model, pictures):
     transform = create_transform(**model.preprocessing)
@@ -202,91 +192,72 @@ def balanced(labels, size, seed):
     return torch.cat([order[labels[order] == k][:size] for k in labels.unique()])
 
 
+def curve(train, test, sizes, fit, rows, measure=None):
+    """What the answers share: `rows(size)` are chosen, `measure(head, rows)` counts."""
+    measure = measure or (lambda head, chosen: accuracy(head, *test))
+    found = {}
+    for size in sizes:
+        chosen = rows(size)
+        found[size] = measure(fit(train[0][chosen], train[1][chosen]), chosen)
+    return found
+
+
 @wrong(SIZES, "of *each* class")
 def of_all_classes(train, test, sizes, fit, seed=0):
-    found, order = {}, shuffled(train[1], seed)
-    for size in sizes:
-        rows = order[:size]
-        found[size] = accuracy(fit(train[0][rows], train[1][rows]), *test)
-    return found
+    order = shuffled(train[1], seed)
+    return curve(train, test, sizes, fit, lambda size: order[:size])
 
 
 @wrong(SIZES, "A balanced")
 def not_balanced(train, test, sizes, fit, seed=0):
-    found, order = {}, shuffled(train[1], seed)
-    for size in sizes:
-        rows = order[: size * len(train[1].unique())]
-        found[size] = accuracy(fit(train[0][rows], train[1][rows]), *test)
-    return found
+    order, classes = shuffled(train[1], seed), len(train[1].unique())
+    return curve(train, test, sizes, fit, lambda size: order[: size * classes])
 
 
 @wrong(SIZES, "does not hold the smaller one")
 def drawn_anew(train, test, sizes, fit, seed=0):
-    found = {}
-    for size in sizes:
-        rows = balanced(train[1], size, seed + size)
-        found[size] = accuracy(fit(train[0][rows], train[1][rows]), *test)
-    return found
+    rows = lambda size: balanced(train[1], size, seed + size)  # noqa: E731
+    return curve(train, test, sizes, fit, rows)
 
 
 @wrong(SIZES, "other images each time")
 def without_seed(train, test, sizes, fit, seed=0):
-    found, order = {}, torch.randperm(len(train[1]))
-    for size in sizes:
-        parts = [order[train[1][order] == k][:size] for k in train[1].unique()]
-        rows = torch.cat(parts)
-        found[size] = accuracy(fit(train[0][rows], train[1][rows]), *test)
-    return found
+    seed = int(torch.randint(10**6, ()))
+    return from_one_order(train, test, sizes, fit, seed)
 
 
 @wrong(SIZES, "the first of each class")
 def first_of_each(train, test, sizes, fit, seed=0):
-    found = {}
-    for size in sizes:
-        rows = [(train[1] == k).nonzero()[:size, 0] for k in train[1].unique()]
-        rows = torch.cat(rows)
-        found[size] = accuracy(fit(train[0][rows], train[1][rows]), *test)
-    return found
+    members = [(train[1] == k).nonzero()[:, 0] for k in train[1].unique()]
+    rows = lambda size: torch.cat([m[:size] for m in members])  # noqa: E731
+    return curve(train, test, sizes, fit, rows)
 
 
 @wrong(SIZES, "labels do not belong")
 def sorted_labels(train, test, sizes, fit, seed=0):
-    found = {}
-    for size in sizes:
-        rows = balanced(train[1], size, seed)
-        labels = train[1].unique().repeat(size)
-        found[size] = accuracy(fit(train[0][rows], labels), *test)
-    return found
+    return from_one_order(
+        train, test, sizes, lambda x, y: fit(x, y.unique().repeat(len(y) // 3)), seed
+    )
 
 
 @wrong(SIZES, "same indices")
 def all_labels(train, test, sizes, fit, seed=0):
-    found = {}
-    for size in sizes:
-        rows = balanced(train[1], size, seed)
-        found[size] = accuracy(fit(train[0][rows], train[1]), *test)
-    return found
+    return from_one_order(train, test, sizes, lambda x, y: fit(x, train[1]), seed)
 
 
 @wrong(SIZES, "trained on test images")
 def learns_the_test(train, test, sizes, fit, seed=0):
-    found = {}
-    features, labels = torch.cat([train[0], test[0]]), torch.cat([train[1], test[1]])
-    for size in sizes:
-        rows = balanced(labels, size, seed)
-        found[size] = accuracy(fit(features[rows], labels[rows]), *test)
-    return found
+    both = [torch.cat(pair) for pair in zip(train, test, strict=True)]
+    return from_one_order(both, test, sizes, fit, seed)
 
 
 @wrong(SIZES, "without replacement")
 def with_replacement(train, test, sizes, fit, seed=0):
-    generator, found, rows = random.Random(seed), {}, []
+    generator = random.Random(seed)
     members = [(train[1] == k).nonzero()[:, 0].tolist() for k in train[1].unique()]
     drawn = [[generator.choice(m) for _ in range(max(sizes))] for m in members]
-    for size in sizes:
-        rows = [row for part in drawn for row in part[:size]]
-        found[size] = accuracy(fit(train[0][rows], train[1][rows]), *test)
-    return found
+    rows = lambda size: [row for part in drawn for row in part[:size]]  # noqa: E731
+    return curve(train, test, sizes, fit, rows)
 
 
 @wrong(SIZES, "[14, 17, 12]")
@@ -296,93 +267,69 @@ def everything(train, test, sizes, fit, seed=0):
 
 @wrong(SIZES, "the head was trained on")
 def on_the_subset(train, test, sizes, fit, seed=0):
-    found = {}
-    for size in sizes:
-        rows = balanced(train[1], size, seed)
-        part = train[0][rows], train[1][rows]
-        found[size] = accuracy(fit(*part), *part)
-    return found
+    return curve(
+        train,
+        test,
+        sizes,
+        fit,
+        lambda size: balanced(train[1], size, seed),
+        lambda head, rows: accuracy(head, train[0][rows], train[1][rows]),
+    )
 
 
 @wrong(SIZES, "all training images")
 def on_all_training(train, test, sizes, fit, seed=0):
-    found = {}
-    for size in sizes:
-        rows = balanced(train[1], size, seed)
-        found[size] = accuracy(fit(train[0][rows], train[1][rows]), *train)
-    return found
+    return from_one_order(train, train, sizes, fit, seed)
 
 
 @wrong(SIZES, "not per cent")
 def per_cent(train, test, sizes, fit, seed=0):
-    found = {}
-    for size in sizes:
-        rows = balanced(train[1], size, seed)
-        found[size] = 100 * accuracy(fit(train[0][rows], train[1][rows]), *test)
-    return found
+    found = from_one_order(train, test, sizes, fit, seed)
+    return {size: 100 * value for size, value in found.items()}
 
 
 @wrong(SIZES, "this is a count")
 def a_count(train, test, sizes, fit, seed=0):
-    found = {}
-    for size in sizes:
-        rows = balanced(train[1], size, seed)
-        head = fit(train[0][rows], train[1][rows])
-        found[size] = (head(test[0]).argmax(1) == test[1]).sum().item()
-    return found
+    found = from_one_order(train, test, sizes, fit, seed)
+    return {size: round(value * len(test[1])) for size, value in found.items()}
 
 
 @wrong(SIZES, "its own head")
 def last_head_for_all(train, test, sizes, fit, seed=0):
-    for size in sizes:
-        rows = balanced(train[1], size, seed)
-        head = fit(train[0][rows], train[1][rows])
-    return {size: accuracy(head, *test) for size in sizes}
+    found = from_one_order(train, test, sizes, fit, seed)
+    return dict.fromkeys(sizes, found[max(sizes)])
 
 
 @wrong(SIZES, "one head of its own")
 def one_head(train, test, sizes, fit, seed=0):
-    rows = balanced(train[1], sizes[0], seed)
-    head = fit(train[0][rows], train[1][rows])
-    return {size: accuracy(head, *test) for size in sizes}
+    found = from_one_order(train, test, sizes[:1], fit, seed)
+    return dict.fromkeys(sizes, found[sizes[0]])
 
 
 @wrong(SIZES, "not rounded")
 def two_digits(train, test, sizes, fit, seed=0):
     found = from_one_order(train, test, sizes, fit, seed)
-    return {size: round(share, 2) for size, share in found.items()}
+    return {size: round(value, 2) for size, value in found.items()}
 
 
 @wrong(SIZES, "a dict")
 def a_list_of_numbers(train, test, sizes, fit, seed=0):
-    found = []
-    for size in sizes:
-        rows = balanced(train[1], size, seed)
-        found.append(accuracy(fit(train[0][rows], train[1][rows]), *test))
-    return found
+    return list(from_one_order(train, test, sizes, fit, seed).values())
 
 
 @wrong(SIZES, "[2, 2, 2, 0]")
 def three_classes(train, test, sizes, fit, seed=0):
-    found, order = {}, shuffled(train[1], seed)
-    for size in sizes:
-        rows = torch.cat([order[train[1][order] == k][:size] for k in range(3)])
-        found[size] = accuracy(fit(train[0][rows], train[1][rows]), *test)
-    return found
+    def rows(size):
+        chosen = balanced(train[1], size, seed)
+        return chosen[train[1][chosen] < 3]
 
-
-@wrong(SIZES, "not written yet")
-def blank_sizes(train, test, sizes, fit, seed=0):
-    raise NotImplementedError("your lines go here")
+    return curve(train, test, sizes, fit, rows)
 
 
 @right(SIZES)
 def from_one_order(train, test, sizes, fit, seed=0):
-    found = {}
-    for size in sorted(sizes):
-        rows = balanced(train[1], size, seed)
-        found[size] = accuracy(fit(train[0][rows], train[1][rows]), *test)
-    return found
+    rows = lambda size: balanced(train[1], size, seed)  # noqa: E731
+    return curve(train, test, sorted(sizes), fit, rows)
 
 
 @right(SIZES)
@@ -432,6 +379,13 @@ def with_positions(model, img_size, change):
     grids = [m.embedding.position_embedding.grid for m in (model, new)]
     state[name] = change(state[name], *grids)
     new.load_state_dict(state)
+    return finish(new, model, img_size)
+
+
+@right(LARGER)
+def by_loading(model, img_size):
+    new = made_for(model, img_size)
+    load_weights(new, model.state_dict())
     return finish(new, model, img_size)
 
 
@@ -488,9 +442,7 @@ def larger_patches(model, img_size):
 
 @wrong(LARGER, "evaluation mode")
 def in_training_mode(model, img_size):
-    new = made_for(model, img_size)
-    load_weights(new, model.state_dict())
-    return finish(new, model, img_size).train()
+    return by_loading(model, img_size).train()
 
 
 @wrong(LARGER, "number of heads")
@@ -504,26 +456,24 @@ def other_heads(model, img_size):
 
 @wrong(LARGER, "attribute `preprocessing` is missing")
 def forgets_settings(model, img_size):
-    new = made_for(model, img_size)
-    load_weights(new, model.state_dict())
-    return new.eval()
+    new = by_loading(model, img_size)
+    del new.preprocessing
+    return new
 
 
 @wrong(LARGER, "it is {'img_size': 16")
 def old_settings(model, img_size):
-    new = made_for(model, img_size)
-    load_weights(new, model.state_dict())
+    new = by_loading(model, img_size)
     new.preprocessing = dict(model.preprocessing)
-    return new.eval()
+    return new
 
 
 @wrong(LARGER, "copy the dict")
 def shared_settings(model, img_size):
-    new = made_for(model, img_size)
-    load_weights(new, model.state_dict())
+    new = by_loading(model, img_size)
     new.preprocessing = model.preprocessing
     new.preprocessing["img_size"] = img_size
-    return new.eval()
+    return new
 
 
 @wrong(LARGER, "copy the dict")
@@ -564,9 +514,7 @@ def shared_weights(model, img_size):
 
 @wrong(LARGER, "requires_grad=False")
 def frozen(model, img_size):
-    new = made_for(model, img_size).requires_grad_(False)
-    load_weights(new, model.state_dict())
-    return finish(new, model, img_size)
+    return by_loading(model, img_size).requires_grad_(False)
 
 
 @wrong(LARGER, "images must be of size")
@@ -580,22 +528,8 @@ def forgets_the_size(model, img_size):
 
 @wrong(LARGER, "expected a ViT")
 def gives_logits(model, img_size):
-    new = made_for(model, img_size)
-    load_weights(new, model.state_dict())
     side = (img_size, img_size) if isinstance(img_size, int) else img_size
-    return new.eval()(torch.zeros(1, 3, *side))
-
-
-@wrong(LARGER, "not written yet")
-def blank_resolution(model, img_size):
-    raise NotImplementedError("your lines go here")
-
-
-@right(LARGER)
-def by_loading(model, img_size):
-    new = made_for(model, img_size)
-    load_weights(new, model.state_dict())
-    return finish(new, model, img_size)
+    return by_loading(model, img_size)(torch.zeros(1, 3, *side))
 
 
 @right(LARGER)

@@ -58,11 +58,6 @@ def in_place(logits, k):
     return logits.max(dim=1).values.argsort(stable=True)[:k]
 
 
-@wrong(LEAST, "not written yet")
-def least_blank(logits, k):
-    raise NotImplementedError("your lines go here")
-
-
 @right(LEAST)
 def by_logarithm(logits, k):
     sure = F.log_softmax(logits, dim=-1).amax(dim=-1)
@@ -113,11 +108,6 @@ def rows_in_place(weights, grid):
     found = weights.mean(dim=(1, 2))[:, 1:].unflatten(1, grid)
     weights[:, :, 0] = 0
     return found
-
-
-@wrong(RECEIVED, "not written yet")
-def received_blank(weights, grid):
-    raise NotImplementedError
 
 
 @right(RECEIVED)
@@ -210,11 +200,6 @@ def nothing_asked(model, images, patch_size):
     with torch.no_grad():
         logits = model(images)
     return by_patch(torch.autograd.grad(winners(logits), images)[0], patch_size)
-
-
-@wrong(GRADIENT, "not written yet")
-def gradient_blank(model, images, patch_size):
-    raise NotImplementedError
 
 
 @right(GRADIENT)
@@ -459,11 +444,6 @@ def grey_is_the_mean(model, images, maps, count, generator):
         return (before - shares_of(model, filled)).gather(1, winner).mean().item()
 
     return measured(usual, of)(model, images, maps, count, generator)
-
-
-@wrong(REMOVAL, "not written yet")
-def removal_blank(model, images, maps, count, generator):
-    raise NotImplementedError
 
 
 @right(REMOVAL)

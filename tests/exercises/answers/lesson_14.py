@@ -391,12 +391,6 @@ class NoState:
         return {}
 
 
-@wrong(STOP, "not written yet")
-class StopBlank(Stop):
-    def update(self, accuracy):
-        raise NotImplementedError
-
-
 @right(STOP)
 class ByHistory:
     def __init__(self, patience):
@@ -564,11 +558,6 @@ def no_loss(model, loss_fn, images, labels, size):
     the_share(model, loss_fn, images, labels, size)
 
 
-@wrong(GRADIENT, "not written yet")
-def accumulate_blank(model, loss_fn, images, labels, size):
-    raise NotImplementedError
-
-
 @right(GRADIENT)
 def divided_at_the_end(model, loss_fn, images, labels, size):
     for p in model.parameters():
@@ -685,11 +674,6 @@ def hard_coded(samplers, pictures):
 @wrong(VIEWS, "gives back None")
 def no_return(samplers, pictures):
     counted(samplers, pictures)
-
-
-@wrong(VIEWS, "not written yet")
-def views_blank(samplers, pictures):
-    raise NotImplementedError
 
 
 @right(VIEWS)
