@@ -50,6 +50,10 @@ export async function shipped(name) {
 
 /** Width and height, from the file's header: nothing is decoded yet. */
 async function sizeOf(file) {
+  const head = new DataView(await file.slice(0, 24).arrayBuffer());
+  // Of a huge PNG the browser itself does not tell the size.
+  if (head.byteLength === 24 && head.getUint32(0) === 0x89504e47)
+    return [head.getUint32(16), head.getUint32(20)];
   const image = new Image();
   image.src = URL.createObjectURL(file);
   try {
@@ -70,7 +74,7 @@ async function sizeOf(file) {
 export async function own(file) {
   const refused = (why) => new Error(`${file.name} ${why}`);
   if (file.size > 100e6) throw refused("is larger than 100 MB.");
-  const none = refused("is no image that this browser can read, or far too large a one.");
+  const none = refused("is no image that this browser can read, or one too large for it.");
   const [width, height] = await sizeOf(file).catch(() => Promise.reject(none));
   const size = `${width} × ${height} pixels`;
   if (width * height > MOST) throw refused(`has ${size}; up to 120 million can be read.`);
