@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, TensorDataset, get_worker_info
 
-from going_modular.data_setup import IMAGENET_MEAN, IMAGENET_STD
 from vit_course.checks.hints import (
     NO_RETURN,
     SHOWN_ONLY,
@@ -212,6 +211,13 @@ def _batch_var(images: torch.Tensor) -> torch.Tensor:
     return images.var(dim=(0, 2, 3))
 
 
+def _imagenet() -> tuple[torch.Tensor, torch.Tensor]:
+    """Its mean and standard deviation."""
+    from going_modular.data_setup import IMAGENET_MEAN, IMAGENET_STD  # torchvision: 2 s
+
+    return torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+
+
 ONE_BATCH = (
     "these are the values of a single batch. Is something overwritten in the loop, or "
     "does a `return` stand inside it?"
@@ -241,7 +247,7 @@ MEAN_MISTAKES = {
     ONE_BATCH: _of_batch(0, _batch_mean),
     f"{ONE_BATCH} It is the last one.": _of_batch(-1, _batch_mean),
     "the two are swapped: the mean comes first.": _std,
-    CONSTANTS: lambda loader: torch.tensor(IMAGENET_MEAN),
+    CONSTANTS: lambda loader: _imagenet()[0],
     ALL_CHANNELS: lambda loader: _all_images(loader).mean(),
     MIXED: lambda loader: _cut(_all_images(loader)).mean(dim=1),
     f"{MIXED} In each batch, too.": lambda loader: (
@@ -294,7 +300,7 @@ STD_MISTAKES = {
     ).sqrt(),
     ONE_BATCH: _of_batch(0, _batch_std),
     f"{ONE_BATCH} It is the last one.": _of_batch(-1, _batch_std),
-    CONSTANTS: lambda loader: torch.tensor(IMAGENET_STD),
+    CONSTANTS: lambda loader: _imagenet()[1],
     ALL_CHANNELS: lambda loader: _all_images(loader).std(),
     MIXED: lambda loader: _cut(_all_images(loader)).std(dim=1),
 }
