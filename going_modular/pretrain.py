@@ -18,16 +18,15 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torchvision.datasets import Food101
-from torchvision.datasets.folder import is_image_file
 from torchvision.transforms import v2
 from tqdm.auto import tqdm
 
 from going_modular.checkpoint import load_checkpoint, save_checkpoint
-from going_modular.data_setup import create_transform, to_rgb
+from going_modular.data_setup import create_transform, is_image, to_rgb
 from going_modular.engine import train
 from going_modular.optimization import DECAYS, create_optimizer, warmup_schedule
 from going_modular.run_state import RandomState, Run
-from going_modular.training.options import keep_arguments
+from going_modular.training.options import DEVICE, DEVICES, keep_arguments
 from going_modular.training.setup import MIDDLE
 from going_modular.transfer import HEAD, load_weights
 from going_modular.vit import create_vit
@@ -49,9 +48,7 @@ def list_images(source: str | Path) -> list[tuple[str, str]]:
             names = archive.namelist()
     else:
         raise ValueError(f"{source} is neither a folder nor a zip")
-    hidden = (".", "__MACOSX")  # what systems and Jupyter leave behind
-    names = [n for n in names if not any(p.startswith(hidden) for p in n.split("/"))]
-    found = sorted(n for n in names if is_image_file(n) and "/" in n)
+    found = sorted(name for name in names if is_image(name) and "/" in name)
     if not found:
         raise ValueError(f"{source} holds no images CLASS/FILE, such as pho/1.jpg")
     return [(name.split("/")[-2], name) for name in found]
@@ -179,17 +176,12 @@ class LastEpoch(Run):
     def keep_best(self) -> None:
         pass
 
-    def load(self) -> None:
-        """Continues from the file; in older ones the history says "test"."""
-        names = list(self.history)
-        try:
-            super().load()
-        except ValueError as error:
-            if "its history is" not in str(error):
-                raise
-            self.history = {name.replace("val", "test"): [] for name in names}
-            super().load()
-            self.history = dict(zip(names, self.history.values(), strict=True))
+    def read(self, path: Path) -> dict:
+        """In older files the history says "test" where it says "val" now."""
+        state = super().read(path)
+        history = state.get("history", {})
+        state["history"] = {k.replace("test", "val"): v for k, v in history.items()}
+        return state
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -229,7 +221,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--rand-augment", type=int, default=0, help="magnitude; 0: none")
     add("--crop-pct", type=float, default=0.8, help="fraction of a side kept in use")
     add("--amp", choices=("off", "bf16"), default="off", help="autocast")
-    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add("--device", choices=DEVICES, default=DEVICE)
     add("--seed", type=int, default=0)
     return parser.parse_args(arguments)
 
