@@ -500,6 +500,14 @@ MISTAKES = {
             ("registers in the mean", "z[:, self.num_prefix_tokens :]", "z[:, 1:]"),
         ],
     ),
+    "A4_without_labels": (
+        "lessons/test_masked_patches.py",
+        [
+            ("not sorted back", "order.argsort(dim=1))  # each", "order)  # each"),
+            ("loss on the visible", "order[:, self.num_kept :]", "order[:, :3]"),
+            ("channels exchanged", "levels[..., 0] * 64", "levels[..., 2] * 64"),
+        ],
+    ),
 }
 CASES = [
     pytest.param(notebook, tests, pairs, id=f"{notebook[:2]} {what}")
