@@ -129,9 +129,9 @@ async function ask(patches, places, positions, trained) {
   const file = trained ? "trained.onnx.gz" : "untrained.onnx.gz";
   sessions[file] ??= session(file);
   const args = [picture.pixels, patches, places, positions];
-  const found = await model.run(await sessions[file], ...args);
-  const three = found.features.map((x) => model.softmax(model.linear(course.head, x)));
-  return { ...found, places, three };
+  const out = await model.run(await sessions[file], ...args);
+  const three = out.features.map((x) => model.softmax(model.linear(course.head, x)));
+  return { ...out, places, three };
 }
 
 let running = false;
@@ -156,13 +156,13 @@ async function compute() {
         : await ask(patches, places, state.positions, state.trained);
       reference = asked.untouched;
     } while (again);
-    $("trouble").textContent = "";
-    draw();
-    put("took", `Answered in ${Math.round(performance.now() - start)} ms.`);
   } finally {
     running = false;
     delete document.body.dataset.running;
   }
+  $("trouble").textContent = "";
+  draw();
+  put("took", `Answered in ${Math.round(performance.now() - start)} ms.`);
 }
 
 async function choose(name) {
@@ -443,6 +443,7 @@ function drawGuide() {
 }
 
 function draw() {
+  if ("running" in document.body.dataset) return; // compute() will draw what it finds
   drawImage();
   drawMap();
   drawTokens();
@@ -603,6 +604,7 @@ async function start() {
 }
 
 addEventListener("unhandledrejection", (event) => {
+  delete document.body.dataset.running;
   $("trouble").textContent = `${event.reason.message} Is the server still there?`;
 });
 

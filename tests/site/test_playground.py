@@ -213,6 +213,28 @@ def test_how_many_blocks_it_takes(page):
     assert 1 < first and answer.startswith(f"Answer. {first}: from block {first} on")
 
 
+HASTE = """() => {
+  const cells = document.querySelectorAll("#cells button");
+  const mouse = { bubbles: true, pointerType: "mouse" };
+  cells[1].click();
+  document.querySelector("#patches button").dispatchEvent(
+    new PointerEvent("pointerover", mouse));
+  cells[2].click();
+}"""
+
+
+def test_in_haste_no_cell_gets_the_number_of_another(page):
+    page.get_by_role("link", name="order of the patches").click()
+    page.locator("#hint", has_text="1 of 4").wait_for()
+    page.evaluate(HASTE)
+    settled(page)
+    second = page.locator("#cells button b").nth(1)
+    in_haste = second.inner_text()
+    page.locator("#cells button").nth(1).click()
+    settled(page)
+    assert in_haste in ("?", second.inner_text())
+
+
 def test_another_image_begins_the_question_again(page):
     page.get_by_role("link", name="How many blocks").click()
     page.locator("#hint", has_text="1 of 6").wait_for()
