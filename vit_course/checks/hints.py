@@ -254,7 +254,8 @@ def kind_of(value) -> str:
     if isinstance(value, torch.Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
     if isinstance(value, tuple | list):
-        return f"{len(value)} values ({', '.join(map(kind_of, value))})"
+        kinds = [kind_of(v) for v in value[:3]] + ["…"] * (len(value) > 3)
+        return f"{len(value)} values ({', '.join(kinds)})"
     return f"{type(value).__name__}"
 
 

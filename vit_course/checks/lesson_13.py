@@ -27,8 +27,8 @@ def _gap(logits: Tensor) -> Tensor:
 
 LEAST = {
     _least(lambda x: x.max(dim=1).values): (
-        "that is the order of the largest logits. A logit alone says little: 5 beside "
-        "another 5 is less sure than 2 beside zeros. Softmax first."
+        "that is the order of the largest logits. 5 beside another 5 is less sure than "
+        "2 beside zeros: softmax first."
     ),
     _least(
         lambda x: -_confidence(x)

@@ -97,29 +97,6 @@ def losses_with_graphs(model, batches, lr, factor, steps):
     return rates, losses
 
 
-@wrong(FINDER, "First come the rates")
-def losses_first(model, batches, lr, factor, steps):
-    model = copy.deepcopy(model)
-    optimizer = create_optimizer(model)
-    return sweep(model, endless(batches), optimizer, lr, factor, steps)[::-1]
-
-
-@wrong(FINDER, "the values are not")
-def other_loss(model, batches, lr, factor, steps):
-    model, stream = copy.deepcopy(model), endless(batches)
-    optimizer, rates, losses = create_optimizer(model), [], []
-    for i in range(steps):
-        set_rate(optimizer, lr * factor**i)
-        x, y = next(stream)
-        optimizer.zero_grad()
-        loss = F.mse_loss(model(x).softmax(1), F.one_hot(y, 3).float())
-        loss.backward()
-        optimizer.step()
-        rates.append(lr * factor**i)
-        losses.append(loss.item())
-    return rates, losses
-
-
 @wrong(FINDER, "belongs to the example")
 def always_doubles(model, batches, lr, factor, steps):
     model = copy.deepcopy(model)
@@ -248,13 +225,6 @@ def reads_empty_gradients(model, batches, lr, warmup, decay, clip):
     return max(p.grad.norm() for p in model.parameters())
 
 
-@wrong(RUN, "the largest is that of all steps")
-def last_gradient(model, batches, lr, warmup, decay, clip):
-    vectors, lengths = run(model, batches, lr, warmup, decay, clip)
-    way = vectors.diff(dim=0).norm(dim=1).max()
-    return as_dict(way, lengths[-1], vectors[-1].norm())
-
-
 @wrong(RUN, "taken at the end")
 def norm_at_the_start(model, batches, lr, warmup, decay, clip):
     vectors, lengths = run(model, batches, lr, warmup, decay, clip)
@@ -267,22 +237,9 @@ def trains_a_copy(model, batches, lr, warmup, decay, clip):
     return numbers(*run(copy.deepcopy(model), batches, lr, warmup, decay, clip))
 
 
-@wrong(RUN, "the keys")
-def other_keys(model, batches, lr, warmup, decay, clip):
-    vectors, lengths = run(model, batches, lr, warmup, decay, clip)
-    return {"step": vectors.diff(dim=0).norm(dim=1).max(), "gradient": max(lengths)}
-
-
 @wrong(RUN, "the values are not")
 def without_decay(model, batches, lr, warmup, decay, clip):
     return numbers(*run(model, batches, lr, warmup, 0.0, clip))
-
-
-@wrong(RUN, "3 values (float, float, float), expected a number")
-def all_steps(model, batches, lr, warmup, decay, clip):
-    vectors, lengths = run(model, batches, lr, warmup, decay, clip)
-    found = numbers(vectors, lengths)
-    return found | {"largest_step": vectors.diff(dim=0).norm(dim=1).tolist()}
 
 
 @wrong(RUN, "`backward` has not filled it yet")
@@ -359,16 +316,6 @@ def sorts_in_place(results):
     return epoch, pairs[epoch - 1][1]
 
 
-@wrong(REPORT, "expected 2 values")
-def number_alone(results):
-    return results["test_acc"][results["val_acc"].index(max(results["val_acc"]))]
-
-
-@wrong(REPORT, "the values are not")
-def mean_of_tests(results):
-    return len(results["val_acc"]), sum(results["test_acc"]) / len(results["test_acc"])
-
-
 @right(REPORT)
 def by_a_loop(results):
     best, epoch = -1.0, 0
@@ -438,21 +385,9 @@ def fixed_threshold(train, test, threshold):
     return below(torch.minimum(*distances(train, test)), 0.05)
 
 
-@wrong(NEAR, "changes the tensor")
-def mirrors_in_place(train, test, threshold):
-    found = below(torch.minimum(*distances(train, test)), threshold)
-    test.copy_(test.flip(-1))
-    return found
-
-
 @wrong(NEAR, "list of pairs")
 def a_table(train, test, threshold):
     return torch.minimum(*distances(train, test)) < threshold
-
-
-@wrong(NEAR, "missing")
-def forgets_to_return(train, test, threshold):
-    below(torch.minimum(*distances(train, test)), threshold)
 
 
 @right(NEAR)

@@ -35,11 +35,6 @@ def without_encoder(vit, images):
     return vit.layer_norm(vit.embedding(images))[:, 1:].mean(dim=1)
 
 
-@wrong(FEATURES, "belongs to the example")
-def six_patches(vit, images):
-    return vit.layer_norm(z_L(vit, images))[:, 1:].sum(dim=1) / 6
-
-
 @wrong(FEATURES, "changes the model")
 def spoils_the_model(vit, images):
     found = vit.layer_norm(z_L(vit, images))[:, 1:].mean(dim=1)
@@ -128,23 +123,11 @@ def in_the_list(model, pictures):
     return torch.stack(pictures)
 
 
-@wrong(PREPARE, "expected a tensor")
-def a_list(model, pictures):
-    transform = create_transform(**model.preprocessing)
-    return [transform(picture.convert("RGB")) for picture in pictures]
-
-
 @wrong(PREPARE, "changes `model.preprocessing`")
 def takes_out(model, pictures):
     size = model.preprocessing.pop("img_size")
     transform = create_transform(size, **model.preprocessing)
     return torch.stack([transform(picture.convert("RGB")) for picture in pictures])
-
-
-@wrong(PREPARE, "missing")
-def no_return(model, pictures):
-    transform = create_transform(**model.preprocessing)
-    torch.stack([transform(picture.convert("RGB")) for picture in pictures])
 
 
 @right(PREPARE)

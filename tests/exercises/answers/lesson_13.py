@@ -19,20 +19,9 @@ def by_topk(logits, k):
     return logits.softmax(dim=1).max(dim=1).values.topk(k, largest=False).indices
 
 
-@wrong(LEAST, "the smaller index comes first")
-def turned_round(logits, k):
-    confidence = logits.softmax(dim=1).max(dim=1).values
-    return confidence.argsort(descending=True, stable=True).flip(0)[:k]
-
-
 @wrong(LEAST, "belongs to the example")
 def of_the_example(logits, k):
     return torch.tensor([1, 0, 3, 2])[:k]
-
-
-@wrong(LEAST, "expected (3,)")
-def without_k(logits, k):
-    return logits.softmax(dim=1).max(dim=1).values.argsort(stable=True)
 
 
 @wrong(LEAST, "belongs to the example")
@@ -41,21 +30,9 @@ def of_per_cents(logits, k):
     return per_cent.argsort(stable=True)[:k]
 
 
-@wrong(LEAST, "expected (4,)")
-def all_of_them(logits, k):
-    return logits.softmax(dim=1).max(dim=1).values.argsort(stable=True)[None, :k]
-
-
 @wrong(LEAST, "expected a tensor")
 def as_a_list(logits, k):
     return logits.softmax(dim=1).max(dim=1).values.argsort(stable=True)[:k].tolist()
-
-
-@wrong(LEAST, "changes the tensor")
-def in_place(logits, k):
-    logits.exp_()
-    logits /= logits.sum(dim=1, keepdim=True)
-    return logits.max(dim=1).values.argsort(stable=True)[:k]
 
 
 @right(LEAST)
@@ -91,23 +68,6 @@ def by_second_loop(logits, k):
         found.append(int((sure == sure.min()).nonzero()[0]))
         sure[found[-1]] = 2.0
     return torch.tensor(found)
-
-
-@wrong(RECEIVED, "expected (2, 2, 4)")
-def with_heads(weights, grid):
-    return weights.mean(dim=2)[:, :, 1:].unflatten(2, grid)
-
-
-@wrong(RECEIVED, "the values are not")
-def halved(weights, grid):
-    return weights.mean(dim=(1, 2))[:, 1:].unflatten(1, grid) / 2
-
-
-@wrong(RECEIVED, "changes the tensor")
-def rows_in_place(weights, grid):
-    found = weights.mean(dim=(1, 2))[:, 1:].unflatten(1, grid)
-    weights[:, :, 0] = 0
-    return found
 
 
 @right(RECEIVED)
@@ -187,12 +147,6 @@ def asks_the_pictures(model, images, patch_size):
     images.requires_grad_()
     (gradient,) = torch.autograd.grad(winners(model(images)), images)
     return by_patch(gradient.abs(), patch_size)
-
-
-@wrong(GRADIENT, "expected (5, 2, 3)")
-def of_pixels(model, images, patch_size):
-    size = asked(model, images, winners).abs().sum(dim=1)
-    return size / size.sum(dim=(1, 2), keepdim=True)
 
 
 @wrong(GRADIENT, "does not require grad")
@@ -300,18 +254,6 @@ def measured(orders, of=fall):
 
 def usual(maps, generator):
     return downwards(maps), by_chance(maps, generator)
-
-
-@wrong(REMOVAL, "fall of a logit")
-def logits(model, images, maps, count, generator):
-    def of(model, images, maps, places):
-        with torch.no_grad():
-            before = model(images)
-            after = model(gone(images, places, maps.shape[1:]))
-        winner = before.argmax(dim=1, keepdim=True)
-        return (before - after).gather(1, winner).mean().item()
-
-    return measured(usual, of)(model, images, maps, count, generator)
 
 
 @wrong(REMOVAL, "from each image, the k highest")
@@ -425,13 +367,6 @@ def one_each(model, images, maps, count, generator):
     after = shares_of(model, gone(images, downwards(maps)[:, :count], maps.shape[1:]))
     falls = (before - after).amax(dim=1)
     return {"highest": falls, "random": falls}
-
-
-@wrong(REMOVAL, "changes the tensor")
-def in_place_removal(model, images, maps, count, generator):
-    found = measured(usual)(model, images, maps, count, generator)
-    images.copy_(gone(images, downwards(maps)[:, :count], maps.shape[1:]))
-    return found
 
 
 @wrong(REMOVAL, "the values are not")

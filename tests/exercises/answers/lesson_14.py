@@ -145,7 +145,6 @@ writes(
     ),
 )
 writes("prints nothing", "guard_without_call", ("    main()\n", "    main\n"))
-writes("for 3 classes", "other_default", ("default=3", "default=1000"))
 writes(
     "Does the option reach `create_model`",
     "option_unused",
@@ -510,17 +509,6 @@ def one_part_more(model, loss_fn, images, labels, size):
     return total
 
 
-@wrong(GRADIENT, "`chunk` into a number of parts")
-def by_chunks(model, loss_fn, images, labels, size):
-    model.zero_grad()
-    total = 0.0
-    for x, y in zip(images.chunk(size), labels.chunk(size), strict=True):
-        loss = loss_fn(model(x), y) * len(x) / len(images)
-        loss.backward()
-        total += loss.item()
-    return total
-
-
 @wrong(GRADIENT, "Call it in the loop")
 def one_backward(model, loss_fn, images, labels, size):
     model.zero_grad()
@@ -550,12 +538,6 @@ def cleared_at_the_end(model, loss_fn, images, labels, size):
     loss = accumulate()(model, loss_fn, images, labels, size)
     model.zero_grad()
     return loss
-
-
-@wrong(GRADIENT, "None")
-def no_loss(model, loss_fn, images, labels, size):
-    the_share = accumulate()
-    the_share(model, loss_fn, images, labels, size)
 
 
 @right(GRADIENT)
@@ -630,30 +612,6 @@ def missing_below_the_highest(samplers, pictures):
     return counted(samplers, pictures, missing=missing)
 
 
-@wrong(VIEWS, "over all processes together")
-def shared_by_the_first_two(samplers, pictures):
-    both = set(samplers[0]) & set(samplers[1]) if len(samplers) > 1 else ()
-    return counted(samplers, pictures, repeated=len(both))
-
-
-@wrong(VIEWS, "expected a number")
-def any_repeated(samplers, pictures):
-    return counted(
-        samplers, pictures, repeated=counted(samplers, pictures)["repeated"] > 0
-    )
-
-
-@wrong(VIEWS, "`per_process` is int")
-def total_share(samplers, pictures):
-    views = sum(len(list(sampler)) for sampler in samplers)
-    return counted(samplers, pictures, per_process=views)
-
-
-@wrong(VIEWS, "the keys")
-def other_keys(samplers, pictures):
-    return tuple(counted(samplers, pictures).values())
-
-
 @wrong(VIEWS, "moved or sorted")
 def sorts_them(samplers, pictures):
     for sampler in samplers:
@@ -669,11 +627,6 @@ def hard_coded(samplers, pictures):
         if pictures > 5
         else counted(samplers, pictures)
     )
-
-
-@wrong(VIEWS, "gives back None")
-def no_return(samplers, pictures):
-    counted(samplers, pictures)
 
 
 @right(VIEWS)
