@@ -45,11 +45,13 @@ from going_modular.multihead_attention import record_attention
 from going_modular.optimization import create_optimizer
 from going_modular.position_embedding import interpolate_position_embedding
 from going_modular.transfer import extract_features, freeze, replace_head
+from going_modular.vit import create_vit
 from helper_functions import get_foodvision_mini, set_seeds
 
 GRID, PATCH = (8, 8), 8
 PLACES = torch.cartesian_prod(torch.arange(8.0), torch.arange(8.0))  # (64, 2)
 RANDOM_TABLES = 1000
+UNTRAINED = 5  # models
 ORDERS = 5  # of patches, drawn for each image
 COUNTS = (4, 8, 16, 32, 48)  # patches that are removed, of 64
 
@@ -103,23 +105,39 @@ def accuracy_without(model, images, labels, order) -> dict[str, torch.Tensor]:
     return found
 
 
+def reach(maps: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean distance in pixels of each layer (5, n), and its slope over layers (n,)."""
+    distances = torch.tensor(
+        [
+            [attention_distance(m[[i]], GRID, PATCH).mean() for i in range(len(m))]
+            for m in maps[:-1]
+        ]
+    )
+    layers = torch.arange(len(distances)) - (len(distances) - 1) / 2
+    return distances, layers @ distances / layers.square().sum()
+
+
 @torch.no_grad()
 def attention(model: nn.Module, images: torch.Tensor, labels) -> list[dict]:
     """How far heads attend, and what rollout is worth, for each test image."""
     with record_attention(model) as maps:
         model(images)
-    layers = torch.arange(len(maps) - 1.0)  # (5,)
-    layers -= layers.mean()
-    growth = []
-    for i in range(len(images)):
-        means = [attention_distance(m[[i]], GRID, PATCH).mean() for m in maps[:-1]]
-        slope = (layers * torch.stack(means)).sum() / layers.square().sum()
-        growth.append(slope.item())
+    distances, slopes = reach(maps)
+    rows = [over_images("attention distance, pixels per layer", slopes.tolist())]
+    # One step between two layers can make a slope; untrained models are the control.
+    rows[0]["layers"] = [round(mean, 2) for mean in distances.mean(dim=1).tolist()]
+    rows[0]["untrained"] = []
+    for seed in range(UNTRAINED):
+        set_seeds(seed)
+        untrained = create_vit("vit_mini_8").eval()
+        with record_attention(untrained) as random_maps:
+            untrained(images)
+        slope = reach(random_maps)[1].mean().item()
+        rows[0]["untrained"].append(round(slope, 3))
     rollout = class_token_map(attention_rollout(maps), GRID)[:, 0].flatten(1)
     order = rollout.argsort(dim=1, descending=True)  # (n, 64)
     by_rollout = accuracy_without(model, images, labels, order)
     set_seeds()
-    rows = [over_images("attention distance, pixels per layer", growth)]
     for rival in ("middle first", "at random"):
         difference = {way: values.clone() for way, values in by_rollout.items()}
         for _ in range(ORDERS):
@@ -164,7 +182,9 @@ def main() -> None:
         low, high = row["interval"]
         print(f"{row['name']}: {row['difference']:+.3f} ({low:+.3f} … {high:+.3f})")
         print(f"  Holm p {row['p_holm']:.2g}, {row['of']}")
-    args.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+    kinds = {"foodvision_mini": "rendered", "pizza_steak_sushi": "photographs"}
+    stored = {"images": kinds.get(data.name, data.name), "rows": rows}
+    args.json.write_text(json.dumps(stored, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Its functions are those of the lesson, taken from the notebook.
 
 import ast
 import html
+import itertools
 import json
 import re
 import tomllib
@@ -106,6 +107,13 @@ def test_one_checkpoint_is_called_one_model():
     rows = stored["rows"]
     assert all(row["of"].endswith(", one model") for row in rows)
     assert all(row["p"] <= row["p_holm"] for row in rows)
+    (claim,) = (claim for claim in MEASURED if "Figure 11" in claim["part"])
+    assert stored["images"] == "rendered" and "drawn" in claim["images"]
+    # What its words say: one step makes the slope, and chance makes none.
+    (reach,) = (row for row in rows if "untrained" in row)
+    steps = [b - a for a, b in itertools.pairwise(reach["layers"])]
+    assert sorted(range(4), key=lambda i: steps[i])[-1] == 1  # from layer 2 to 3
+    assert max(reach["untrained"]) < min(0.1, reach["interval"][0])
 
 
 def test_a_row_of_the_inductive_bias_table_can_be_named(monkeypatch, tmp_path):
