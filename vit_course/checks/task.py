@@ -204,7 +204,7 @@ class Case:
 
     right: Callable
     inputs: Sequence[tuple] | Callable[[], Sequence[tuple]]
-    mistakes: dict[Callable | tuple[Callable, ...], str] = field(default_factory=dict)
+    mistakes: dict[Any, str] = field(default_factory=dict)
     call: Callable = lambda answer, *given: answer(*given)
     sizes: Callable | None = None
     parameters: tuple[str, ...] = ()
