@@ -21,8 +21,6 @@ class LayerScale(nn.Module):
 
     def __init__(self, embedding_dim: int = 768, init_values: float = 1e-5) -> None:
         super().__init__()
-        if init_values <= 0:  # at 0 no gradient would reach the branch
-            raise ValueError(f"init_values must be above 0, got {init_values}")
         self.gamma = nn.Parameter(torch.full((embedding_dim,), init_values))
 
     def forward(self, branch: torch.Tensor) -> torch.Tensor:

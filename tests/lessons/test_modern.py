@@ -69,10 +69,18 @@ def test_layer_scale_equals_timm(dtype):
     assert LayerScale(8, 0.1).gamma.tolist() == pytest.approx([0.1] * 8)
 
 
-@pytest.mark.parametrize("value", [0, -1e-5])
-def test_layer_scale_begins_above_zero(value):
-    with pytest.raises(ValueError, match=f"above 0, got {value}"):
-        LayerScale(8, value)
+def test_layer_scale_from_zero_loses_one_step_only():
+    """The branch has no gradient in the first step, and one in the second."""
+    torch.manual_seed(0)
+    dense, scale, x = nn.Linear(8, 8), LayerScale(8, 0.0), tokens(4, 8).float()
+    optimizer = torch.optim.AdamW([*dense.parameters(), *scale.parameters()], lr=0.1)
+    sizes = []
+    for _ in range(2):
+        optimizer.zero_grad()
+        (x + scale(dense(x))).square().sum().backward()
+        sizes.append(dense.weight.grad.norm().item())
+        optimizer.step()
+    assert sizes[0] == 0 and sizes[1] > 0.1
 
 
 def test_registers_equal_a_loop():
