@@ -24,15 +24,7 @@ from make_exercises import ROOT, SOLUTIONS, make_exercise
 from nbformat import NotebookNode
 from submissions import looks_inside, read_submission, rebuild
 
-COLUMNS: list[str] = [
-    "student",
-    "notebook",
-    "task",
-    "points",
-    "of",
-    "reason",
-    "answer",
-]
+COLUMNS = ["student", "notebook", "task", "points", "of", "reason", "answer"]
 RUNNER = ROOT / "tools" / "run_cells.py"
 # Where root grades, submissions are run by a user that owns nothing.
 USER = 60999 if os.geteuid() == 0 else None
@@ -169,12 +161,11 @@ class Grader:
             notes: remarks by task, to which this adds.
         """
         code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-        cells = [
-            {"check": _name(cell) in checks, "source": cell.source} for cell in code
-        ]
+        cells = []
+        for cell in code:
+            source = checks.get(_name(cell), cell.source)
+            cells.append({"check": _name(cell) in checks, "source": source})
         left_out, end = {}, time.monotonic() + self.limit
-        for cell, own in zip(cells, code, strict=True):
-            cell["source"] = checks.get(_name(own), own.source)
         while True:
             done = self._run(cells, end - time.monotonic())
             told, at = done["told"], len(done["told"])

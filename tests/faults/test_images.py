@@ -6,7 +6,8 @@ import subprocess
 
 import numpy as np
 import pytest
-from damage import IMAGES, SMOOTH, TIMES, bombs, damaged, dataset, encoded
+from damage import IMAGES, SMOOTH, TIMES, bombs, damaged, encoded
+from pictures import TINY, draw_classes
 from PIL import Image
 
 from going_modular import predict
@@ -21,30 +22,26 @@ pytestmark = [
 NAMES = "with space,line\nbreak,🍕,-dash,naïve,a'b\"c,bad\udcffbyte,\x1b[2J".split(",")
 
 
-def is_whole(image):
-    return image.mode == "RGB" and image.size in ((48, 40), (40, 48))
-
-
 def test_damaged_images(tmp_path, tally, capfd):
     """Each gets one line of the command, which agrees with what training reads."""
-    data, count = dataset(tmp_path), 1000 * TIMES
-    folder = data / "train" / "apple"
-    for i, name, content in damaged(IMAGES, count):
-        path = folder / f"{i} {NAMES[i % 7]}.{name}"
-        path.write_bytes(content)
+    data, count = draw_classes(tmp_path), 1000 * TIMES
+    folder = data / "train" / "dark"
+    for i, (name, content) in enumerate(damaged(IMAGES, count)):
+        (folder / f"{i} {NAMES[i % 7]}.{name}").write_bytes(content)
     assert predict.main([str(folder), "--json"]) == 1
     lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     lines = {line.pop("source"): line for line in lines}
     loaders = create_dataloaders(data / "train", data / "test", create_transform(64), 4)
     images = loaders[0].dataset
-    numbers = {path: i for i, (path, _) in enumerate(images.samples)}
-    numbers |= {path: None for path in lines if path.endswith(".gif")}  # not read there
-    for path, i in numbers.items():
-        call = (load_image, path) if i is None else (images.__getitem__, i)
-        if path in lines:
-            kind = "error" if tally.judge(path, path, *call) is None else "classes"
-            assert kind in lines[path] and path in lines[path].get("error", path)
-    assert tally.tried == len(lines) == count + 9
+    reads = {
+        path: (images.__getitem__, i) for i, (path, _) in enumerate(images.samples)
+    }
+    for path, line in lines.items():  # training reads no .gif
+        read = reads.get(path, (load_image, path))
+        kind = "error" if tally.judge(path, *read) is None else "classes"
+        assert kind in line and path in line.get("error", path)
+    assert tally.row()[0] == len(lines) == count + 9
+    assert {path.rpartition(".")[2] for path in lines.keys() - reads} == {"gif"}
 
 
 def test_odd_names(tmp_path, tally, capfd):
@@ -55,7 +52,7 @@ def test_odd_names(tmp_path, tally, capfd):
     assert predict.main([str(tmp_path)]) == 0
     lines = capfd.readouterr().out.splitlines()
     for path in tmp_path.iterdir():
-        tally.judge(path, path, load_image, path, fits=is_whole)
+        tally.judge(path, load_image, path, fits=lambda image: 48 in image.size)
     assert len(lines) == tally.right and all(line.count("%") == 3 for line in lines)
 
 
@@ -82,66 +79,51 @@ def test_traps(tmp_path, tally):
     for i, target in enumerate(("nowhere", "3.jpg", "/dev/zero", "3.jpg")):
         (tmp_path / f"{i}.jpg").symlink_to(target)
     for path in tmp_path.iterdir():
-        tally.judge(path, path, load_image, path, fits=lambda image: False)
+        tally.judge(path, load_image, path, fits=lambda image: False)
 
 
-BOTH = "for p in train test; do cd $p; {}; cd ..; done"
 FINE = {  # what is done to the folder
-    "macOS": "touch train/.DS_Store train/pear/._0.png; mkdir -p __MACOSX/train/pear",
-    "Windows": "touch train/pear/Thumbs.db train/desktop.ini train/pear/desktop.ini",
-    "Jupyter": BOTH.format(
-        "mkdir .ipynb_checkpoints; cp pear/0.png .ipynb_checkpoints"
-    ),
-    "nested": "mkdir -p train/pear/a/b; mv train/pear/[1-5].png train/pear/a/b",
+    "macOS": "touch train/.DS_Store train/dark/._0.png; mkdir __MACOSX train/__MACOSX",
+    "Windows": "touch train/desktop.ini train/light/desktop.ini train/dark/Thumbs.db",
+    "Jupyter": "for p in t* t*/dark; do cp -r test/light $p/.ipynb_checkpoints; done",
+    "nested": "mkdir -p train/dark/a/b; mv train/dark/[1-5].png train/dark/a/b",
     "one folder down": "mkdir inner; mv t* inner",
-    "capital endings": "mv train/pear/1.png train/pear/1.PNG",
-    "one class": "rm -r */pear",
-    "differ in case": BOTH.format("mv apple Pear"),
-    "links": "mv train/pear p; ln -s ../p train/pear; mv p/1.png .; ln -s ../1.png p",
-    "other letters": BOTH.format("mv pear 'crème 梨'"),
+    "capital endings": "mv train/dark/1.png train/dark/1.PNG",
+    "one class": "rm -r */dark",
+    "differ in case": "for p in t*; do mv $p/dark $p/Light; done",
+    "links": "mv train/dark d; ln -s ../d train/dark; mv d/1.png .; ln -s ../1.png d",
+    "other letters": "for p in t*; do mv $p/dark $p/'crème 梨'; done",
     "read-only": "chmod -R a-w .",
-    "a class like a file": BOTH.format("mv pear p.png"),
+    "a class like a file": "for p in t*; do mv $p/dark $p/d.png; done",
 }
 UNFIT = {  # and what the error names
     "valid for test": ("mv test valid", "train and test"),
     "val for test": ("mv test val", "train and test"),
     "an empty class": ("mkdir train/fig test/fig", "fig"),
-    "a class of texts": (BOTH.format("mkdir fig; touch fig/a.txt"), "fig"),
-    "one image": ("rm train/pear/[1-8].png", "'pear'"),
-    "other classes": ("mv test/pear test/plum", "the same class folders"),
-    "other case": ("mv test/pear test/Pear", "the same class folders"),
+    "a class of texts": ("mkdir train/fig test/fig; touch train/fig/a.txt", "fig"),
+    "one image": ("rm train/dark/[1-8].png", "'dark'"),
+    "other classes": ("mv test/dark test/plum", "the same class folders"),
+    "other case": ("mv test/dark test/Dark", "the same class folders"),
     "no class": ("rm -r t*/*/", "the same class folders"),
-    "a damaged image": ("echo > train/pear/1.png", "train/pear/1.png"),
-    "a damaged test image": ("echo > test/pear/1.png", "test/pear/1.png"),
-    "a pipe": ("mkfifo train/pear/x.png", "train/pear/x.png"),
-    "a link to nothing": ("ln -s nowhere train/pear/x.png", "train/pear/x.png"),
-    "a link in a circle": ("ln -s .. train/pear/up", "train/pear/up"),
-    "unreadable": ("ln -s /proc/self/mem train/pear/x.png", "train/pear/x.png"),
+    "a damaged image": ("echo > train/dark/1.png", "train/dark/1.png"),
+    "a damaged test image": ("echo > test/dark/1.png", "test/dark/1.png"),
+    "a pipe": ("mkfifo train/dark/x.png", "train/dark/x.png"),
+    "a link to nothing": ("ln -s nowhere train/dark/x.png", "train/dark/x.png"),
+    "a link in a circle": ("ln -s .. train/dark/up", "train/dark/up"),
+    "unreadable": ("ln -s /proc/self/mem train/dark/x.png", "train/dark/x.png"),
 }
+FOLDERS = {kind: (change, "") for kind, change in FINE.items()} | UNFIT
 
 
-def train_in(folder, change, capfd, *options):
-    """Trains on what a change leaves of a dataset; returns the error, and the rest."""
-    data = dataset(folder / "my données")
-    subprocess.run(change, shell=True, cwd=data, check=True)
-    words = ["--data", data, "--output", folder / "run", "--init", "scratch", *options]
-    words += ["--img-size", "16", "--epochs", "1", "--batch-size", "9"]
-    code, said = main(list(map(str, words))), capfd.readouterr()
-    assert code == bool(said.err)
-    return said.err, said.out
-
-
-def test_folders_that_are_fine(tmp_path, capfd, tally):
-    for kind, change in FINE.items():
-        error, said = train_in(tmp_path / kind, change, capfd)
-        count = 7 if kind == "one class" else 14
-        tally.add(kind, f"\n{count} images to train" in said, error)
-
-
-def test_folders_that_are_not(tmp_path, capfd, tally):
-    """The same with and without worker processes that read the images."""
-    for kind, (change, name) in UNFIT.items():
+def test_folders_as_people_have_them(tmp_path, capfd, tally):
+    """Images that cannot be read are named by worker processes, too."""
+    for kind, (change, name) in FOLDERS.items():
         for workers in range(1 + name.endswith(".png")):
-            folder = tmp_path / f"{kind} {workers}"
-            error, _ = train_in(folder, change, capfd, "--workers", workers)
-            tally.add(kind, False, error, name)
+            data = draw_classes(tmp_path / f"{kind} {workers}" / "my données")
+            subprocess.run(change, shell=True, cwd=data, check=True)
+            words = [*TINY, "--epochs", 1, "--data", data, "--workers", workers]
+            code = main([*map(str, words), "--output", str(data.parent / "run")])
+            said, images = capfd.readouterr(), 7 if kind == "one class" else 14
+            fits = not name and f"\n{images} images to train" in said.out
+            tally.add(kind, fits, said.err, name)
+            assert code == bool(said.err)

@@ -1,15 +1,16 @@
 """Damaged checkpoints, weights and run states: refused by name, or the same bits."""
 
 import io
+import json
 import pickle
 
 import numpy as np
 import pytest
 import torch
 from comparing import MakesFile, fill
-from damage import TIMES, damaged, make_zip
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from damage import TIMES, damaged
+from safetensors.torch import load, save
+from serving import make_zip
 
 from going_modular.checkpoint import load_checkpoint, save_checkpoint
 from going_modular.engine import RandomState
@@ -32,7 +33,7 @@ def bits(model):
     return {name: t.numpy().tobytes() for name, t in model.state_dict().items()}
 
 
-def run_of(model, path):
+def run_of(model, path="run.pt"):
     optimizer = torch.optim.AdamW(model.parameters())
     return Run(path, model=model, optimizer=optimizer, random=RandomState(None))
 
@@ -62,20 +63,19 @@ LOADS = {
 
 
 @pytest.fixture
-def wholes(tmp_path):
+def wholes(tmp_path, monkeypatch):
     """The content of a whole file of each kind."""
-    model, run = fresh(), run_of(fresh(), tmp_path / "run.pt")
+    monkeypatch.chdir(tmp_path)
+    model, run = fresh(), run_of(fresh())
     run.parts["model"](torch.ones(1, 3, 16, 16)).sum().backward()
     run.parts["optimizer"].step()
     run.save()
-    facts = (["a", "b", "c"], {"img_size": 16})
-    save_checkpoint(model, tmp_path / "own.safetensors", CONFIG, *facts)
+    save_checkpoint(model, "own.safetensors", CONFIG, ["a", "b", "c"], {"img_size": 16})
     for name in ("model.pth", "model.safetensors"):
         save_model(model, tmp_path, name)
-    for name, is_zip in (("vit.bin", True), ("old.pt", False)):
-        path = tmp_path / name
-        torch.save(model.state_dict(), path, _use_new_zipfile_serialization=is_zip)
-    np.savez(tmp_path / "vit.npz", cls=np.ones((1, 1, 24)), b=np.ones(9, "f4"))
+    torch.save(model.state_dict(), "vit.bin")
+    torch.save(model.state_dict(), "old.pt", _use_new_zipfile_serialization=False)
+    np.savez("vit.npz", cls=np.ones((1, 1, 24)), b=np.ones(9, "f4"))
     return {name: (tmp_path / name).read_bytes() for name in LOADS}
 
 
@@ -88,58 +88,55 @@ def test_damaged_files(tmp_path, tally, wholes):
     for name in LOADS.keys() - fits:
         expected = bits(LOADS[name](fresh(1), tmp_path / name))
         fits[name] = lambda model, expected=expected: bits(model) == expected
-    for i, name, content in damaged(wholes, 500 * TIMES):
+    for name, content in damaged(wholes, 500 * TIMES):
         (path := tmp_path / name).write_bytes(content)
-        model, call = fresh(1), {"fits": fits[name]}
-        before = bits(model)
-        done = tally.judge(f"{name} {i}", path, LOADS[name], model, path, **call)
-        assert done or bits(model) == before, (name, i)
+        before = bits(model := fresh(1))
+        done = tally.judge(path, LOADS[name], model, path, fits=fits[name])
+        assert done or bits(model) == before, name
     assert {path.name for path in tmp_path.iterdir()} == set(wholes)
 
 
-def test_headers_that_promise_too_much(tmp_path, tally, wholes):
+def too_much(wholes):
+    """Headers that promise more than there is."""
     for name in ("own.safetensors", "model.safetensors"):
         for size in (0, 10**8, 2**31, 2**62, 2**64 - 1):
-            content = size.to_bytes(8, "little") + wholes[name][8:]
-            (path := tmp_path / name).write_bytes(content)
-            tally.judge(size, path, LOADS[name], fresh(), path, fits=never)
+            yield name, size.to_bytes(8, "little") + wholes[name][8:]
     for shape in ((10**12,), (2**31, 2**31), (-1,), (3 * 10**8,)):
         array = {"shape": shape, "fortran_order": False, "descr": "<f4"}
         np.lib.format.write_array_header_1_0(header := io.BytesIO(), array)
-        content = make_zip([("cls.npy", header.getvalue())])
-        (path := tmp_path / "vit.npz").write_bytes(content)
-        tally.judge(shape, path, LOADS[path.name], None, path, fits=never)
+        yield "vit.npz", make_zip([("cls.npy", header.getvalue())])
 
 
-def test_other_dtypes_and_nan(tmp_path, tally, wholes):
-    """Refused, also by a checkpoint without its sha256; `load_model` keeps NaN."""
-    names = ("own.safetensors", "vit.bin", "model.safetensors", "model.pth")
-    with safe_open(tmp_path / names[0], "np") as file:
-        texts = {k: v for k, v in file.metadata().items() if k != "sha256"}
-    state = load_file(tmp_path / names[0])
+def other_dtypes(wholes):
+    """And NaN, which `load_model` keeps; also of a checkpoint without its sha256."""
+    whole, names = wholes["own.safetensors"], ("own.safetensors", "vit.bin")
+    header = json.loads(whole[8 : 8 + int.from_bytes(whole[:8], "little")])
+    texts = {k: v for k, v in header["__metadata__"].items() if k != "sha256"}
     for dtype in (torch.int64, torch.bool, torch.complex64, None):
-        changed = {n: t.to(dtype) if dtype else t * torch.nan for n, t in state.items()}
-        for name in names[: 4 if dtype else 2]:
-            path, case = tmp_path / name, f"{name} {dtype}"
-            if path.suffix == ".safetensors":
-                save_file(changed, path, texts)
-            else:
-                torch.save(changed, path)
-            tally.judge(case, path, LOADS[name], fresh(), path, fits=never)
+        state = load(whole)
+        for name, tensor in state.items():
+            state[name] = tensor.to(dtype) if dtype else tensor * torch.nan
+        torch.save(state, file := io.BytesIO())
+        for name in (*names, "model.safetensors", "model.pth")[: 4 if dtype else 2]:
+            tensors = name.endswith(".safetensors")
+            yield name, save(state, texts) if tensors else file.getvalue()
 
 
-def test_code_in_files_is_not_run(tmp_path, tally, wholes):
+def code(wholes):
     """Pickles that make a file; also damaged, and in the arrays of an .npz."""
-    made, trap = tmp_path / "made", MakesFile(tmp_path / "made")
-    torch.save({"head.bias": trap}, tmp_path / "a")
-    torch.save(trap, tmp_path / "b", _use_new_zipfile_serialization=False)
-    (tmp_path / "c").write_bytes(pickle.dumps({"head.bias": trap}, protocol=2))
-    np.savez(tmp_path / "d.npz", cls=np.array([trap], object))
-    traps = {p: (tmp_path / p).read_bytes() for p in ("a", "b", "c", "d.npz")}
-    made.unlink(missing_ok=True)
-    whole = [(0, *item) for item in traps.items()]
-    for i, kind, content in [*whole, *damaged(traps, 40 * TIMES)]:
-        for name, load in LOADS.items():
-            (path := tmp_path / name).write_bytes(content)
-            tally.judge(f"{kind} {i} {name}", path, load, fresh(), path, fits=never)
-    assert not made.exists()
+    trap, files = MakesFile("made"), [io.BytesIO() for _ in range(3)]
+    torch.save({"head.bias": trap}, files[0])
+    torch.save(trap, files[1], _use_new_zipfile_serialization=False)
+    np.savez(files[2], cls=np.array([trap], object))
+    traps = {str(i): file.getvalue() for i, file in enumerate(files)}
+    traps["3"] = pickle.dumps({"head.bias": trap}, protocol=2)
+    for _, content in (*traps.items(), *damaged(traps, 40 * TIMES)):
+        yield from ((name, content) for name in LOADS)
+
+
+@pytest.mark.parametrize("cases", [too_much, other_dtypes, code])
+def test_hostile_files(tmp_path, tally, wholes, cases):
+    for name, content in cases(wholes):
+        (path := tmp_path / name).write_bytes(content)
+        tally.judge(path, LOADS[name], fresh(), path, fits=never)
+    assert not (tmp_path / "made").exists()

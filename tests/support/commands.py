@@ -3,7 +3,10 @@
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,3 +38,15 @@ def begin(*words, processes=1, restarts=0):
     words = command(*words, processes=processes, restarts=restarts)
     pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(words, env=environment(), cwd=ROOT, **pipe)
+
+
+@contextmanager
+def small_files(size):
+    """As on a full disk, this process can write no file of more than `size` bytes."""
+    resource = pytest.importorskip("resource")  # Windows has none
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)

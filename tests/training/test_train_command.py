@@ -4,17 +4,16 @@ import csv
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
-from commands import begin, run
+from commands import begin, run, small_files
+from pictures import TINY, draw_classes
 from PIL import Image
 
 from going_modular.checkpoint import load_checkpoint
@@ -31,7 +30,7 @@ from going_modular.training.setup import (
 from going_modular.utils import save_model
 from going_modular.vit import create_vit
 
-TINY = ["--init", "scratch", "--img-size", "16", "--batch-size", "4", "--epochs", "3"]
+SHORT = [*TINY, "--epochs", "3"]
 LONG = [*TINY, "--epochs", "40"]  # so that it can be stopped on its way
 MODULE = ("-m", "going_modular.train")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -48,18 +47,7 @@ def finish(*words, processes=1):
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """Two classes of tiny pictures, light and dark: 18 to train with, 6 to test."""
-    folder = tmp_path_factory.mktemp("pictures")
-    numbers = np.random.default_rng(0)
-    for part, count in (("train", 9), ("test", 3)):
-        for label, kind in enumerate(("dark", "light")):
-            place = folder / part / kind
-            place.mkdir(parents=True)
-            for i in range(count):
-                pixels = numbers.integers(128 * label, 128 * label + 128, (20, 20, 3))
-                image = Image.fromarray(pixels.astype(np.uint8))
-                image.save(place / f"{i}.png")
-    return folder
+    return draw_classes(tmp_path_factory.mktemp("pictures"))
 
 
 def weights(folder):
@@ -81,7 +69,7 @@ def assert_same(folder, other, tolerance=0.0):
 def uninterrupted(pictures, tmp_path_factory):
     """A run that nothing stops: its folder, and what it said."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    done = run(*MODULE, *TINY, "--data", pictures, "--output", folder)
+    done = run(*MODULE, *SHORT, "--data", pictures, "--output", folder)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
 
@@ -147,7 +135,7 @@ def test_two_processes_are_one(pictures, tmp_path, init, kind):
 
     On weights, each process trains the same new head first.
     """
-    same = [*TINY, "--init", init, "--data", pictures, "--no-augment", "--lr", "1e-3"]
+    same = [*SHORT, "--init", init, "--data", pictures, "--no-augment", "--lr", "1e-3"]
     finish(*same, "--output", tmp_path / "one")
     words = [*MODULE, *same, kind, "--output", tmp_path / "two"]
     done = run(*words, processes=2)
@@ -247,7 +235,7 @@ def test_workers_end_when_torchrun_is_gone(pictures, tmp_path, uninterrupted_of)
 @pytest.mark.slow
 def test_a_worker_whose_other_is_stuck_ends_too(pictures, tmp_path):
     """One is stopped (SIGSTOP), so the other waits for it; then torchrun is killed."""
-    words = [*MODULE, *TINY, "--data", pictures, "--epochs", "5000"]
+    words = [*MODULE, *SHORT, "--data", pictures, "--epochs", "5000"]
     process = begin(*words, "--output", tmp_path / "run", processes=2)
     for line in process.stdout:
         if line.startswith("epoch 1/"):
@@ -266,7 +254,7 @@ def test_a_worker_whose_other_is_stuck_ends_too(pictures, tmp_path):
 @pytest.mark.slow
 def test_a_second_sigterm_ends_a_worker_that_waits(pictures, tmp_path):
     """It waits in a collective operation, where Python runs no signal handler."""
-    words = [*MODULE, *TINY, "--data", pictures, "--epochs", "5000"]
+    words = [*MODULE, *SHORT, "--data", pictures, "--epochs", "5000"]
     process = begin(*words, "--output", tmp_path / "run", processes=2)
     for line in process.stdout:
         if line.startswith("epoch 1/"):
@@ -284,16 +272,13 @@ def test_a_second_sigterm_ends_a_worker_that_waits(pictures, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_full_disk(pictures, tmp_path, uninterrupted):
+def test_a_full_disk(pictures, tmp_path, uninterrupted, capsys):
     """No file may be larger than 100 kB: the run ends and names the file."""
-
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-
-    words = [*TINY, "--data", pictures, "--output", tmp_path / "run"]
-    done = run(*MODULE, *words, preexec_fn=limit)
-    assert done.returncode == 1
-    assert f"error: {tmp_path / 'run' / 'run.pt'} cannot be written" in done.stderr
+    words = [*SHORT, "--data", pictures, "--output", tmp_path / "run"]
+    with small_files(100_000):
+        assert main([str(word) for word in words]) == 1
+    said = capsys.readouterr().err
+    assert f"error: {tmp_path / 'run' / 'run.pt'} cannot be written" in said
     left = {p.name for p in (tmp_path / "run").iterdir()}
     assert left == {"arguments.json", ".lock"}
     finish(*words, "--resume")
@@ -331,7 +316,7 @@ def test_an_unreadable_picture(pictures, tmp_path, workers, uninterrupted_of):
 
 @pytest.mark.slow
 def test_a_second_signal_ends_it_at_once(pictures, tmp_path):
-    words = [*MODULE, *TINY, "--data", pictures, "--epochs", "5000"]
+    words = [*MODULE, *SHORT, "--data", pictures, "--epochs", "5000"]
     process = begin(*words, "--output", tmp_path / "run")
     for line in process.stdout:
         if line.startswith("epoch 1/"):
@@ -404,7 +389,7 @@ def test_workers_may_change_where_the_weights_do_not_depend_on_them(
     pictures, tmp_path, capsys, augment
 ):
     """Crops are drawn by the worker processes, each with random numbers of its own."""
-    words = [*TINY, "--epochs", "1", "--data", str(pictures), augment]
+    words = [*SHORT, "--epochs", "1", "--data", str(pictures), augment]
     here, there = tmp_path / "no workers", tmp_path / "one worker"
     assert main([*words, "--output", str(here)]) == 0
     assert main([*words, "--output", str(there), "--workers", "1"]) == 0
