@@ -317,7 +317,7 @@ def grid_gains(rows: list[dict]) -> dict[str, dict]:
         "AdamW alone": contrast([(1, adamw), (-1, naive)]),
         "5e-4 alone": contrast([(1, rate), (-1, naive)]),
         "both": contrast([(1, both), (-1, naive)]),
-        "both beyond the two": contrast(
+        "both minus the sum": contrast(
             [(1, both), (-1, adamw), (-1, rate), (1, naive)]
         ),
     }
