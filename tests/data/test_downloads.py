@@ -3,7 +3,6 @@
 import builtins
 import errno
 import hashlib
-import io
 import os
 import re
 import shutil
@@ -16,12 +15,12 @@ import textwrap
 import threading
 import time
 import zipfile
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from serving import serving
+from commands import small_files
+from serving import make_zip, serving
 
 from vit_course import data
 
@@ -31,14 +30,6 @@ FILES = {
     for kind in ("pizza", "steak", "sushi")
     for i in range(3)
 }
-
-
-def make_zip(files: dict[str, bytes]) -> bytes:
-    memory = io.BytesIO()
-    with zipfile.ZipFile(memory, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return memory.getvalue()
 
 
 ZIP = make_zip(FILES)
@@ -63,38 +54,9 @@ def write_files(folder: Path, files: dict[str, bytes] = FILES) -> Path:
     return folder
 
 
-class Handler(BaseHTTPRequestHandler):
-    """Answers with what the test put at this path: bytes, a status, a function."""
-
-    def do_GET(self):
-        server = self.server
-        server.seen.append(f"{self.command} {self.path}")
-        answer = server.answers.get(self.path, 404)
-        if isinstance(answer, list):
-            answer = answer.pop(0)
-        if isinstance(answer, int):
-            self.send_error(answer)
-        elif callable(answer):
-            answer(self)
-        else:
-            self.begin(len(answer))
-            if self.command == "GET":
-                self.wfile.write(answer)
-
-    do_HEAD = do_GET
-
-    def begin(self, length: int):
-        self.send_response(200)
-        self.send_header("Content-Length", str(length))
-        self.end_headers()
-
-    def log_message(self, *args):
-        pass
-
-
 @pytest.fixture(scope="module")
 def running_server():
-    with serving(Handler) as server:
+    with serving() as server:
         yield server
 
 
@@ -276,11 +238,7 @@ def test_damaged_member(server):
 def link(name: str, target: str) -> bytes:
     member = zipfile.ZipInfo(name)
     member.external_attr = (stat.S_IFLNK | 0o777) << 16
-    memory = io.BytesIO()
-    with zipfile.ZipFile(memory, "w") as archive:
-        archive.writestr("train/pizza/0.jpg", b"good")
-        archive.writestr(member, target)
-    return memory.getvalue()
+    return make_zip([("train/pizza/0.jpg", b"good"), (member, target)])
 
 
 UNSAFE = {
@@ -325,21 +283,13 @@ def test_full_disk(server, module, monkeypatch):
 
 @pytest.mark.parametrize("step", ["download", "unpacking"])
 def test_write_that_fails_half_way(server, step):
-    resource = pytest.importorskip("resource")
-    large = {"noise.bin": os.urandom(3 << 20)}
     if step == "unpacking":  # a small zip with a large member
-        memory = io.BytesIO()
-        with zipfile.ZipFile(memory, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("zeros.bin", bytes(3 << 20))
-        server.answers["/food.zip"] = memory.getvalue()
+        large = make_zip([("zeros.bin", bytes(3 << 20))], zipfile.ZIP_DEFLATED)
     else:
-        server.answers["/food.zip"] = make_zip(large)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
-    try:
+        large = make_zip([("noise.bin", os.urandom(3 << 20))])
+    server.answers["/food.zip"] = large
+    with small_files(1 << 20):
         fails(f"{server.url}/food.zip", "File too large")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_unwritable_root(server):
