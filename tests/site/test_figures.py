@@ -20,6 +20,7 @@ from PIL import Image
 from going_modular.checkpoint import load_checkpoint
 from going_modular.data_setup import create_transform, load_image
 from going_modular.multihead_attention import record_attention
+from going_modular.training.distributed import DistributedBatchSampler
 from going_modular.variants import VARIANTS, count_parameters
 from vit_course.figures import (
     MODEL_PARTS,
@@ -32,6 +33,7 @@ from vit_course.figures import (
     lesson_drawings,
     patchify,
     shapes,
+    two_processes,
 )
 from vit_course.figures.canvas import PAGES, READABLE, Canvas, contrast
 
@@ -426,6 +428,15 @@ def test_a_lesson_shows_the_drawing_as_it_is_now(path: Path, name: str) -> None:
     figure, alt = lesson_drawings.drawing(name)
     stored = assert_stored(path, f'show_drawing("{name}")', figure, name)
     assert stored == alt, f"{path.name}: run it again"
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_two_processes_get_the_shards_of_the_sampler(drawn, theme: str) -> None:
+    batch = list(two_processes.BATCH)
+    shards = [next(iter(DistributedBatchSampler([batch], r, 2))) for r in range(2)]
+    assert [list(shard) for shard in two_processes.shards()] == shards
+    numbers = [int(w) for w in words_of(drawn["two_processes", theme]) if w.isdigit()]
+    assert numbers == batch + shards[0] + shards[1]
 
 
 WITH_MODEL = [path for path in NOTEBOOKS if "show_model(" in path.read_text("utf-8")]

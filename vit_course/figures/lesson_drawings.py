@@ -19,6 +19,7 @@ from vit_course.figures.patch_axes import draw_patch_axes, draw_patch_axes_back
 from vit_course.figures.residual_stream import draw_residual_stream
 from vit_course.figures.sliding_kernel import draw_sliding_kernel
 from vit_course.figures.two_heads import draw_two_heads
+from vit_course.figures.two_processes import draw_two_processes
 from vit_course.figures.wirings import draw_wirings
 
 ALT_TEXTS = Path(__file__).resolve().parents[2] / "images" / "alt_texts.json"
@@ -106,6 +107,13 @@ OF_LESSONS: dict[str, tuple[str, Callable[..., Canvas]]] = {
         "given, and makes two values per token; the results lie side by side, (3, 4), "
         "and are multiplied by a last matrix, (4, 4). A frame follows token 1.",
         draw_two_heads,
+    ),
+    "two_processes": (
+        "One step of two processes, from left to right. A batch of four images, 3, 6, "
+        "0, 5, is divided into two shards: process 0 gets 3 and 0, process 1 gets 6 "
+        "and 5. Both have the same weights, and compute a gradient each; all-reduce "
+        "gives both the average, so both take the same step and stay equal.",
+        draw_two_processes,
     ),
     "wirings": (
         "Three wirings of one block. Without a skip connection, LayerNorm, MSA, "
