@@ -38,7 +38,6 @@ from going_modular.vit import ViT
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
 def tokens(*shape, dtype=torch.float64):
@@ -229,8 +228,18 @@ def test_backbone_equals_timm(name, dtype, tmp_path_factory):
     size = SIZES[name]["img_size"]
     equals(ours, theirs, tokens(2, 3, size, size, dtype=dtype), dtype)
     assert ours.preprocessing["img_size"] == size
-    of_dino_or_deit = "dino" in name or "deit" in name
-    assert (ours.preprocessing["mean"] == IMAGENET["mean"]) == of_dino_or_deit
+    for key in ("mean", "std"):
+        assert ours.preprocessing[key] == theirs.default_cfg[key]
+
+
+def test_a_family_brings_its_mean_and_std_and_another_model_none():
+    """What `load_pretrained` says for its source must not be overwritten by a guess."""
+    for name in SIZES:
+        theirs = timm.create_model(name, **SMALL | SIZES[name])
+        found = build_modern_vit(theirs.state_dict()).preprocessing
+        noted = {key: theirs.default_cfg[key] for key in ("mean", "std")}
+        expected = {} if name == "vit_tiny_patch16_224" else noted
+        assert {k: v for k, v in found.items() if k != "img_size"} == expected, name
 
 
 @pytest.mark.slow
