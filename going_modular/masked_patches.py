@@ -17,7 +17,7 @@ def pick(tokens: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     return tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[2]))
 
 
-def check_class_token(vit: ViT) -> None:
+def _check_class_token(vit: ViT) -> None:
     """Raises ValueError for a ViT without a class token."""
     if vit.pool != "cls":
         raise ValueError(f'the ViT must have pool="cls", got {vit.pool!r}')
@@ -50,7 +50,7 @@ class MaskedPatchPrediction(nn.Module):
 
     def __init__(self, vit: ViT, corrupted: float = 0.5) -> None:
         super().__init__()
-        check_class_token(vit)
+        _check_class_token(vit)
         if not 0 < corrupted <= 1:
             raise ValueError(f"corrupted must be in (0, 1], got {corrupted}")
         self.vit, self.corrupted = vit, corrupted
@@ -111,7 +111,7 @@ class MaskedAutoencoder(nn.Module):
         norm_pixels: bool = True,
     ) -> None:
         super().__init__()
-        check_class_token(vit)
+        _check_class_token(vit)
         patcher = vit.embedding.patch_embedding
         grid = vit.embedding.position_embedding.grid
         self.num_patches = grid[0] * grid[1]

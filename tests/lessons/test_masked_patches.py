@@ -376,3 +376,27 @@ def test_measured_and_stored(tmp_path, monkeypatch, capsys):
     assert (stored["rows"], stored["differences"]) == without_labels.table(stored)
     for row in stored["rows"]:
         assert f"{row['method']:13} {row['name']:12} {row['mean']:.1f} %" in printed
+
+
+def test_stored_runs_are_whole_and_the_page_says_what_they_say():
+    stored = json.loads(without_labels.STORED.read_text())
+    rows, differences = without_labels.table(stored)
+    assert (stored["rows"], stored["differences"]) == (rows, differences)
+    assert len(stored["seeds"]) >= 5 and stored["test_images"] == 300
+    text = (without_labels.ROOT / "docs" / "measurements.md").read_text()
+    section = text[text.index("## Without labels") :]
+    for run in stored["runs"]:
+        assert len(run["correct"]) == stored["test_images"]
+        assert run["setting"] in without_labels.SETTINGS[run["method"]]
+    for row in rows:
+        low, high = row["interval"]
+        assert f"| {row['mean']:.1f} % ({low:.1f} … {high:.1f}) |" in section, row
+    for gain in differences:
+        if gain["of"] == "MAE":
+            low, high = gain["interval"]
+            shown = f"{gain['mean']:+.1f} points ({low:+.1f} … {high:+.1f}; "
+            assert f"{shown}p = {gain['p_holm']:.2g})" in section
+        else:
+            assert gain["p_holm"] < 0.001
+    for facts in stored["facts"].values():
+        assert f"{facts['samples_seen']:,}" in section
