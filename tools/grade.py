@@ -74,8 +74,8 @@ class Grader:
         folder: Path,
         solutions: Path,
         submissions: Path,
-        timeout: float = 180,
-        limit: float = 600,
+        timeout: float = 300,
+        limit: float = 900,
     ) -> None:
         self.folder, self.timeout, self.limit = folder, timeout, limit
         self.exercises, self.checks = {}, {}
@@ -228,8 +228,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("submissions", type=Path, help="one folder per student")
     parser.add_argument("--out", type=Path, default=Path("grades.csv"), help="table")
     parser.add_argument("--solutions", type=Path, default=SOLUTIONS)
-    parser.add_argument("--timeout", type=int, default=180, help="seconds per cell")
-    parser.add_argument("--limit", type=int, default=600, help="seconds per notebook")
+    parser.add_argument("--timeout", type=int, default=300, help="seconds per cell")
+    parser.add_argument("--limit", type=int, default=900, help="seconds per notebook")
     args = parser.parse_args(arguments)
     if not args.submissions.is_dir():
         parser.error(f"{args.submissions} is no folder")

@@ -130,7 +130,7 @@ def follow(pipe: int, token: str, count: int, timeout: float, limit: float):
     while len(told) < count:
         seconds = max(0, cell_ends - time.monotonic())
         if not select.select([pipe], [], [], seconds)[0] or not seconds:
-            return told, "never ends"
+            return told, f"takes more than {timeout:g} s"
         content = os.read(pipe, 2**16)
         if not content:
             return told, "ended the whole run"

@@ -225,7 +225,10 @@ def test_what_ends_a_run_costs_its_own_points_only(rows):
     zero = dict.fromkeys(CHECKED | IN_WORDS, "0")
     found = rows["crashing"]
     assert points(rows, "crashing") == zero | {"several-check": "3"}
-    assert found["repeated-check"]["reason"] == "its code never ends: it was left out"
+    assert (
+        found["repeated-check"]["reason"]
+        == "its code takes more than 30 s: it was left out"
+    )
     assert "its code ended the whole run" in found["mended-check"]["reason"]
     assert not found["several-check"]["reason"]
 
