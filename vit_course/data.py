@@ -203,6 +203,11 @@ def _download_photographs(folder: Path) -> str:
     return _failures[0]
 
 
+def _classes(folder: Path) -> set[str]:
+    """Names of class folders: not those that macOS and Jupyter leave behind."""
+    return {kind.name for kind in folder.glob("[!.]*/")} - {"__MACOSX"}
+
+
 def _image_folder(path: Path) -> Path:
     folder = path
     if path.is_file():
@@ -212,8 +217,8 @@ def _image_folder(path: Path) -> Path:
             with _work_folder(_DATA) as work:
                 _unpack(path, folder, Path(work))
     for place in [folder, *sorted(folder.iterdir())]:
-        train = {kind.name for kind in place.glob("train/[!.]*/")}
-        if train and train == {kind.name for kind in place.glob("test/[!.]*/")}:
+        train = _classes(place / "train")
+        if train and train == _classes(place / "test"):
             return place.resolve()
     raise ValueError("no train and test that hold the same class folders")
 
