@@ -4,9 +4,7 @@ import functools
 import hashlib
 import io
 import re
-import threading
 import urllib.error
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ import torch
 from comparing import MakesFile, fill
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from serving import serving
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.models import (
@@ -672,43 +671,25 @@ def test_other_parts_of_hugging_face(tmp_path):
 # A download through torchvision
 
 
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.server.seen.append(self.path)
-        content = self.server.files.get(self.path)
-        if content is None:
-            return self.send_error(404)
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *args):
-        pass
-
-
 @pytest.fixture
 def server(monkeypatch, tmp_path):
     """Files at 127.0.0.1, and a cache of torch.hub of its own."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        running.seen, running.files = [], {}
-        threading.Thread(target=running.serve_forever, args=[0.02], daemon=True).start()
+    with serving() as running:
         yield running
-        running.shutdown()
 
 
 def offered(server, content, digest=None):
     """A member of torchvision's kind of list; the file's name holds its hash."""
     digest = digest or hashlib.sha256(content).hexdigest()
     name = f"/vit-{digest[:8]}.pth"
-    server.files[name] = content
+    server.answers[name] = content
     transforms = functools.partial(ImageClassification, crop_size=32)
 
     class Local_Weights(WeightsEnum):
-        FIRST = Weights(f"http://127.0.0.1:{server.server_port}{name}", transforms, {})
+        FIRST = Weights(f"{server.url}{name}", transforms, {})
 
     return Local_Weights.FIRST
 
@@ -751,7 +732,7 @@ def test_a_wrong_hash_is_refused(server, tmp_path):
 
 def test_a_file_that_is_not_there(server, tmp_path):
     weights = offered(server, packed({}))
-    server.files.clear()
+    server.answers.clear()
     with pytest.raises(urllib.error.HTTPError, match="404"):
         load_pretrained(weights)
     assert cached(tmp_path) == []
