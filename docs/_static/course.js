@@ -47,11 +47,33 @@ document.addEventListener("DOMContentLoaded", () => {
       if (image.classList.contains(theme)) button.classList.add(theme);
     image.replaceWith(button);
     button.append(image);
+    if (parseInt(image.style.width) > 700 && !image.closest(".model-map")) {
+      const box = document.createElement("div"); // scrolls on a phone
+      box.className = "wide";
+      button.replaceWith(box);
+      box.append(button);
+    }
     button.addEventListener("click", () => enlarge(image));
   }
   for (const map of document.querySelectorAll(".model-map")) {
     const middle = map.dataset.middle * map.scrollWidth;
     map.scrollLeft = middle - map.clientWidth / 2;
+  }
+});
+
+// What scrolls in its box fades at the edges where there is more.
+function fadeEdges(box) {
+  const right = box.scrollWidth - box.clientWidth - box.scrollLeft;
+  box.classList.toggle("more-left", box.scrollLeft > 1);
+  box.classList.toggle("more-right", right > 1);
+}
+
+document.addEventListener("DOMContentLoaded", () => {
+  const sizes = new ResizeObserver((all) => all.forEach(({ target }) => fadeEdges(target)));
+  const boxes = "article :is(pre, .output, .model-map, .wide, table.docutils, div.math)";
+  for (const box of document.querySelectorAll(boxes)) {
+    sizes.observe(box);
+    box.addEventListener("scroll", () => fadeEdges(box));
   }
 });
 
