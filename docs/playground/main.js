@@ -54,6 +54,7 @@ let reference; // the result on the same image, untouched
 let ownImage; // the last file that was dropped here
 let pointed = null; // the patch under the mouse or the focus, while it is there
 let found = []; // what was measured in the cells of the question
+let beforeAsking = START; // what was chosen when the question was opened
 
 const order = () => (state.shuffle ? SHUFFLED : START_ORDER);
 // What is dropped is a patch, wherever it stands.
@@ -172,7 +173,7 @@ async function choose(name) {
   const chosen = name === "own" ? ownImage : await shipped(name);
   if (state.image !== name) return; // another one was chosen meanwhile
   picture = chosen;
-  $("tokens").style.setProperty("--image", `url(${picture.shown.toDataURL("image/jpeg")})`);
+  $("play").style.setProperty("--image", `url(${picture.shown.toDataURL("image/jpeg")})`);
   await compute();
 }
 
@@ -194,7 +195,7 @@ const needsPatch = (view) => view === "query" || view === "key";
 
 /** What the reader looks at: the choice, or the patch that they point at. */
 function looked() {
-  if (pointed === null) return state;
+  if (pointed === null || isDropped(pointed)) return state;
   const view = needsPatch(state.view) ? state.view : "query";
   return { ...state, patch: pointed, view };
 }
@@ -381,13 +382,15 @@ function drawControls() {
     button.tabIndex = chosen || state.image === "own" ? 0 : -1;
   }
   put("drop", `${isDropped(state.patch) ? "Put back" : "Drop"} ${rowAndColumn(state.patch)}`);
+  put("next", state.layer === BLOCKS ? "From block 1" : "Next block");
   const eye = looked();
   for (const button of $("patches").querySelectorAll("button")) {
     const place = Number(button.dataset.place);
     const dropped = isDropped(place);
     button.setAttribute("aria-pressed", dropped);
+    button.classList.toggle("named", place === state.patch); // on the button that drops
     button.classList.toggle("chosen", place === eye.patch && needsPatch(eye.view));
-    button.tabIndex = place === eye.patch ? 0 : -1;
+    button.tabIndex = place === (pointed ?? state.patch) ? 0 : -1;
     button.setAttribute("aria-label", `${rowAndColumn(place)}${dropped ? ", dropped" : ""}`);
   }
   const shuffled = state.positions
@@ -424,22 +427,24 @@ function drawGuide() {
   $("guide").hidden = !question;
   document.querySelector(".tries").hidden = Boolean(question);
   if (!question) return;
-  const { title, hint, cells, measure, answer } = question;
+  const { title, hint, cells, measure, winner, answer } = question;
   const now = cells.findIndex(({ at }) => isAt(at));
   const seen = { course, layer: state.layer, three: result.three };
   Object.assign(seen, { untouched: reference.three, weights: weights(state) });
   if (now >= 0) found[now] = measure(seen);
   put("question", title);
+  const filled = cells.filter((_, k) => found[k]).length;
+  const best = filled === cells.length ? winner?.(found) : undefined;
   const cell = ({ label }) => `<button><span>${label}</span><b></b></button>`;
   put("cells", cells.map(cell).join(""));
   [...$("cells").children].forEach((button, k) => {
     button.setAttribute("aria-pressed", k === now);
+    button.classList.toggle("best", k === best);
     const { name = "", p } = found[k] ?? {};
     button.lastChild.textContent = p === undefined ? "?" : `${name} ${percent(p)}`;
   });
-  const filled = cells.filter((_, k) => found[k]).length;
   const more = `${hint} ${filled} of ${cells.length} found.`;
-  put("hint", filled < cells.length ? more : `<b>Answer.</b> ${answer(found)}`);
+  put("hint", filled < cells.length ? more : `<b>Answer.</b> ${answer(found, best)}`);
 }
 
 function draw() {
@@ -464,9 +469,10 @@ function pointAt(place) {
   draw();
 }
 
-/** Keeps a patch in view; the one in view is dropped, or put back. */
+/** Keeps a patch in view; the one in view is dropped, and a dropped one put back. */
 function pick(place) {
-  if (needsPatch(state.view) && state.patch === place) return toggle(place);
+  const inView = needsPatch(state.view) && state.patch === place;
+  if (inView || isDropped(place)) return toggle(place);
   state.patch = place;
   if (!needsPatch(state.view)) state.view = "query";
   draw();
@@ -476,6 +482,7 @@ function toggle(place) {
   state.patch = place;
   const patch = order()[place];
   if (!state.dropped.delete(patch) && kept().length > 2) state.dropped.add(patch);
+  if (isDropped(place) && needsPatch(state.view)) state.view = "class"; // it looks nowhere
   compute();
 }
 
@@ -555,9 +562,9 @@ function listen() {
     Object.assign(state, structuredClone(START), { ask, image }, at);
     choose(state.image);
   });
-  $("leave").addEventListener("click", () => {
-    state.ask = "";
-    draw();
+  $("leave").addEventListener("click", async () => {
+    Object.assign(state, structuredClone(beforeAsking));
+    await choose(state.image);
     document.querySelector(".tries a").focus();
   });
   $("file").addEventListener("change", (event) => take(event.target.files[0]));
@@ -567,6 +574,7 @@ function listen() {
       if (kind === "drop") take(event.dataTransfer.files[0]);
     });
   addEventListener("hashchange", async () => {
+    if (!state.ask) beforeAsking = structuredClone(state);
     readAddress();
     await choose(state.image);
     if (state.ask) $("question").focus({ preventScroll: true });

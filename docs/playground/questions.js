@@ -13,7 +13,8 @@ export const likeliest = (row) => row.indexOf(Math.max(...row));
 /**
  * `see` is the part of the page to look at. `measure` gets the course, the three
  * probabilities after each block (untouched: as they were before any change) and the
- * weights of the map; it returns a name, or none, and a fraction.
+ * weights of the map; it returns a name, or none, and a fraction. `winner` is the place
+ * of a cell, to be marked when all are filled.
  */
 export const QUESTIONS = {
   crust: {
@@ -27,11 +28,10 @@ export const QUESTIONS = {
     measure: ({ weights }) => ({
       p: sum(CRUST.map((patch) => weights[patch])) / sum(weights),
     }),
-    answer: (found) => {
-      const parts = found.map(({ p }) => p);
-      const best = likeliest(parts);
+    winner: (found) => likeliest(found.map(({ p }) => p)),
+    answer: (found, winner) => {
       const share = percent(CRUST.length / 64);
-      return `Head ${best + 1}: ${percent(parts[best])} of the class token's attention
+      return `Head ${winner + 1}: ${percent(found[winner].p)} of the class token's attention
         lies on the ${CRUST.length} patches with crust, which are ${share} of the image.`;
     },
   },
@@ -65,12 +65,12 @@ export const QUESTIONS = {
       const best = likeliest(three[layer]);
       return { name: course.classes[best], p: three[layer][best] };
     },
-    answer: (found) => {
+    winner: (found) => found.findLastIndex(({ name }) => name !== found.at(-1).name) + 1,
+    answer: (found, winner) => {
       const last = found.at(-1).name;
-      const first = found.findLastIndex(({ name }) => name !== last) + 2;
-      return first === 1
+      return winner === 0
         ? `One: ${last} is ahead from the first block on.`
-        : `${first}: from block ${first} on, ${last} stays ahead.`;
+        : `${winner + 1}: from block ${winner + 1} on, ${last} stays ahead.`;
     },
   },
 };

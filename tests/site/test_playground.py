@@ -174,10 +174,11 @@ def cells(page):
 
 def test_one_head_follows_the_crust(page, folder):
     page.get_by_role("link", name="head follows the crust").click()
-    page.locator("#cells").wait_for()
+    page.locator("#hint", has_text="0 of 3").wait_for()  # nothing is said at first
     found, answer = cells(page)
     parts = [p for _, p, _ in found]
     best = parts.index(max(parts))
+    assert f"head {best + 1}" in page.locator("#cells .best").inner_text()
     assert answer.startswith(f"Answer. Head {best + 1}: {100 * parts[best]:.1f}")
     # The map says the same: its largest weights lie where the cell says.
     page.locator("#cells button").nth(best).click()
@@ -244,6 +245,30 @@ def test_another_image_begins_the_question_again(page):
     page.locator("#hint", has_text="1 of 6").wait_for()
 
 
+def test_a_question_closed_leaves_what_was_chosen_before_it(page):
+    page.locator("[data-name=sushi1]").click()
+    page.locator("#layers label").nth(1).click()
+    before, address = shown(page), page.evaluate("location.hash")
+    page.get_by_role("link", name="How many blocks").click()
+    page.locator("#cells button").nth(2).click()
+    settled(page)
+    assert shown(page) != before
+    page.locator("#leave").click()
+    page.wait_for_function("hash => location.hash == hash", arg=address)
+    assert shown(page) == before
+
+
+def test_after_a_drop_the_map_shows_what_the_class_token_takes(page):
+    page.locator("[data-place='10']").click(click_count=2)
+    page.wait_for_function("location.hash.includes('dropped=10')")
+    says = "What the class token takes. The 8 largest of 63 weights"
+    page.locator("#says", has_text=says).wait_for()
+    assert page.locator(".named").get_attribute("aria-label") == (
+        "row 2, column 3, dropped"
+    )
+    assert page.locator("#drop").inner_text() == "Put back row 2, column 3"
+
+
 def test_block_by_block(page):
     """The prediction shown is that after the chosen block; the last is the model's."""
     last = probabilities(page)
@@ -252,6 +277,8 @@ def test_block_by_block(page):
     for block in range(1, 7):
         page.locator("#predict", has_text=f"after block {block}").wait_for()
         seen.append(probabilities(page))
+        says = "Next block" if block < 6 else "From block 1"
+        assert page.locator("#next").inner_text() == says
         page.locator("#next").click()
     assert seen[-1] == last and len({tuple(row) for row in seen}) == 6
 
@@ -374,7 +401,9 @@ def test_on_a_phone_question_evidence_and_prediction_share_the_screen(
         page.wait_for_function(IN_VIEW, arg=evidence, timeout=MINUTE)
         before = page.locator("#below").inner_text()
         page.locator("#cells button").nth(1).tap()
-        page.locator("#hint", has_text="2 of").wait_for()
+        page.locator(
+            "#hint", has_text="1 of" if question == "crust" else "2 of"
+        ).wait_for()
         settled(page)
         assert page.evaluate(IN_VIEW, evidence)
         assert (page.locator("#below").inner_text() == before) == (question == "crust")
