@@ -63,8 +63,8 @@ class MaskedPatchPrediction(nn.Module):
         80 % become the mask token, 10 % another embedding of the batch, 10 % stay.
         """
         batch, N, D = patches.shape
-        place = torch.rand(batch, N, device=patches.device).argsort(1).argsort(1)
-        chosen = place < max(1, round(self.corrupted * N))  # as many in each image
+        order = torch.rand(batch, N, device=patches.device).argsort(1)
+        chosen = order < max(1, round(self.corrupted * N))  # as many in each image
         die = torch.rand(batch, N, device=patches.device)
         masked, swapped = chosen & (die < 0.8), chosen & (die >= 0.8) & (die < 0.9)
         other = torch.randint(batch * N, (batch, N), device=patches.device)
@@ -86,7 +86,7 @@ class MaskedAutoencoder(nn.Module):
     """Hides most patches and predicts their pixels from the rest (arXiv 2111.06377).
 
     Args:
-        vit: the encoder, with a class token; it is trained in place.
+        vit: the encoder, with a class token; it is trained in place, with its dropout.
         mask_ratio: fraction of the patches that is hidden.
         decoder_dim: d, dimensions of a token in the decoder.
         decoder_layers: blocks of the decoder.
