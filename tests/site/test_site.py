@@ -381,6 +381,22 @@ def test_on_a_phone_the_drawing_of_the_model_scrolls_to_its_part(site, browser):
         assert box.locator("img").bounding_box()["width"] > 750
         assert box.evaluate("b => b.clientWidth") < 390
         assert box.evaluate("b => b.scrollLeft") > 300  # the head is at the right
+        assert "more-left" in box.get_attribute("class")
+
+
+@pytest.mark.slow
+def test_on_a_phone_wide_figures_and_outputs_scroll_and_fade(site, browser):
+    with watched_page(browser, viewport=PHONE) as page:
+        page.goto((site / "notebooks" / "13b_attention_maps.html").as_uri())
+        for box in (".wide", "pre"):
+            box = page.locator(f"article {box}.more-right").first
+            box.wait_for()
+            assert box.evaluate("b => b.scrollWidth > b.clientWidth")
+            box.evaluate("b => b.scrollTo(b.scrollWidth, 0)")
+            page.wait_for_function(
+                "b => b.matches('.more-left:not(.more-right)')",
+                arg=box.element_handle(),
+            )
 
 
 # Thousands of words of code have the same few colours, and axe takes its time over
