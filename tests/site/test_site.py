@@ -388,15 +388,13 @@ def test_on_a_phone_the_drawing_of_the_model_scrolls_to_its_part(site, browser):
 def test_on_a_phone_wide_figures_and_outputs_scroll_and_fade(site, browser):
     with watched_page(browser, viewport=PHONE) as page:
         page.goto((site / "notebooks" / "13b_attention_maps.html").as_uri())
-        for box in (".wide", "pre"):
-            box = page.locator(f"article {box}.more-right").first
-            box.wait_for()
+        for kind in (".wide", "pre"):
+            # Held as it is: once it was scrolled, the words would find another.
+            box = page.wait_for_selector(f"article {kind}.more-right")
             assert box.evaluate("b => b.scrollWidth > b.clientWidth")
             box.evaluate("b => b.scrollTo(b.scrollWidth, 0)")
-            page.wait_for_function(
-                "b => b.matches('.more-left:not(.more-right)')",
-                arg=box.element_handle(),
-            )
+            ended = "b => b.matches('.more-left:not(.more-right)')"
+            page.wait_for_function(ended, arg=box)
 
 
 # Thousands of words of code have the same few colours, and axe takes its time over
