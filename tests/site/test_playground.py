@@ -295,6 +295,8 @@ def test_marks_show_the_prediction_before_the_change(page):
 
 def take(page, path):
     """Gives the page a file, and returns what it says of it."""
+    # The file before may have had the same name, in another folder.
+    page.evaluate("document.getElementById('message').textContent = ''")
     page.locator("#file").set_input_files(path)
     page.locator("#message", has_text=path.name).wait_for()
     settled(page)
