@@ -31,7 +31,7 @@ from going_modular.masked_patches import MaskedAutoencoder, MaskedPatchPredictio
 from going_modular.optimization import create_optimizer, warmup_schedule
 from going_modular.pretrain import LEFT_OUT, LastEpoch, create_loaders, load_images
 from going_modular.run_state import RandomState
-from going_modular.training.options import keep_arguments
+from going_modular.training.options import DEVICE, DEVICES, keep_arguments
 from going_modular.training.setup import MIDDLE
 from going_modular.transfer import HEAD, load_weights
 from going_modular.vit import ViT, create_vit
@@ -300,7 +300,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--lr", type=float, default=1e-3, help="learning rate after the warm-up")
     add("--weight-decay", type=float, default=0.05, help="of AdamW")
     add("--warmup", type=int, default=1000, help="steps")
-    add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help=" ")
+    add("--device", choices=DEVICES, default=DEVICE, help="cpu, cuda or mps")
     add("--seed", type=int, default=0, help="of weights, order, crops and masks")
     add = commands.add_parser("measure", **how).add_argument
     add("checkpoints", nargs="*", type=Path, help="files that `train` wrote")
