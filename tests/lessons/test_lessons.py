@@ -87,6 +87,7 @@ def test_errors_are_announced(notebook):
 def test_nothing_is_skipped_or_printed_to_stderr(notebook):
     for cell in code_cells(notebook):
         assert "nbval-skip" not in cell.metadata.get("tags", []), cell.source
+        assert not cell.source.endswith(";"), "nbval shows what a semicolon hides"
         for output in cell.outputs:
             assert output.get("name") != "stderr", output.text
 
