@@ -1,9 +1,13 @@
 """Commands of the course, run as a terminal would run them, on one thread each."""
 
+import io
+import multiprocessing
 import os
+import socket
 import subprocess
 import sys
-from contextlib import contextmanager
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -38,6 +42,41 @@ def begin(*words, processes=1, restarts=0):
     words = command(*words, processes=processes, restarts=restarts)
     pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(words, env=environment(), cwd=ROOT, **pipe)
+
+
+def _as_rank(rank, size, port, function, *arguments):
+    """Calls the function as torchrun would, and returns also what it printed."""
+    import torch  # has been imported before the fork
+
+    torch.set_num_threads(1)
+    group = {"RANK": rank, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1"}
+    group |= {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
+    group |= {"TORCHELASTIC_RUN_ID": "tests", "TORCHELASTIC_RESTART_COUNT": 0}
+    os.environ |= {key: str(value) for key, value in group.items()}
+    os.environ |= {"VIT_COURSE_OFFLINE": "1"}
+    said = io.StringIO()
+    with redirect_stdout(said):
+        return function(*arguments), said.getvalue()
+
+
+def call_together(function, *arguments, processes):
+    """Calls a function in so many processes of one group; returns a pair of each.
+
+    Where the system can, they are forked from a process that has imported torch: with
+    torchrun each imports it anew, which takes longer than what these tests train.
+    """
+    known = multiprocessing.get_all_start_methods()
+    way = "forkserver" if "forkserver" in known else "spawn"
+    context = multiprocessing.get_context(way)
+    context.set_forkserver_preload(["going_modular.train", "torch._dynamo"])
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        ranks = [
+            pool.submit(_as_rank, rank, processes, port, function, *arguments)
+            for rank in range(processes)
+        ]
+        return [rank.result() for rank in ranks]
 
 
 @contextmanager

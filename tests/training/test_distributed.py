@@ -1,12 +1,9 @@
 """Lesson 14b: several processes are one; what they share, save and refuse."""
 
-import json
-from pathlib import Path
-
 import pytest
 import torch
 import two_processes
-from commands import run
+from commands import call_together
 from torch.utils.data import BatchSampler, DataLoader, TensorDataset
 
 from going_modular.training import distributed
@@ -19,7 +16,6 @@ from going_modular.training.distributed import (
 )
 from going_modular.training.progress import DistributedMeter
 
-HERE = Path(__file__).resolve().parent
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -88,11 +84,9 @@ def test_alone_nothing_is_exchanged():
 
 
 def train_together(folder, processes, runs):
-    """Starts `two_processes.py` once, and returns what it saved of each run by name."""
-    options = [{"path": f"{folder / name}.pt"} | runs[name] for name in runs]
-    words = map(json.dumps, options)
-    done = run(HERE / "two_processes.py", *words, processes=processes)
-    assert done.returncode == 0, done.stderr
+    """Does the runs in so many processes; returns what was saved of each, by name."""
+    options = [{"path": folder / f"{name}.pt"} | runs[name] for name in runs]
+    call_together(two_processes.main_together, options, processes=processes)
     return {n: torch.load(folder / f"{n}.pt", weights_only=True) for n in runs}
 
 

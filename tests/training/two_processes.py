@@ -1,11 +1,5 @@
-"""Run by torchrun in the tests: trains for four epochs and saves what came of it.
+"""Trains for four epochs, as one process or several, and saves what came of it."""
 
-An argument is the options of a run, as JSON: one start serves many runs, since it takes
-longer than they do.
-"""
-
-import json
-import sys
 from pathlib import Path
 
 import torch
@@ -89,7 +83,8 @@ def main(
         torch.save({"weights": state, "results": results}, path)
 
 
-if __name__ == "__main__":
+def main_together(runs: list[dict]) -> None:
+    """Does each run of `main` with the other processes of this one's group."""
     with process_group("cpu"):
-        for options in map(json.loads, sys.argv[1:]):
+        for options in runs:
             main(**options)
