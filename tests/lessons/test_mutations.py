@@ -1,12 +1,10 @@
 """Each small mistake in an exported cell must make a test of values fail."""
 
 import json
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 
 import pytest
 from export_modules import export
-from project_copy import copy_project, run_in_this_process
+from project_copy import copy_project, pytest_in
 
 # Stops at the first failure, and leaves out what takes long.
 FAST = ["-x", "-m", "not slow"]
@@ -524,18 +522,13 @@ def copy(tmp_path_factory):
 @pytest.fixture(scope="module")
 def first_failure(copy):
     """Runs pytest in the copy: the id of the test that failed, or ""."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+    with pytest_in(copy) as run:
 
-        def run(*tests):
-            arguments = [*FAST, *(f"tests/{name}" for name in tests)]
-            code, failed, output = process.submit(
-                run_in_this_process, copy, *arguments
-            ).result()
-            assert code in (0, 1), output  # else it ran nothing
-            print(output)  # shown when the test fails
+        def first(*tests):
+            _, failed = run(*FAST, *(f"tests/{name}" for name in tests))
             return failed.removeprefix("tests/")
 
-        yield run
+        yield first
 
 
 @pytest.fixture(scope="module")
