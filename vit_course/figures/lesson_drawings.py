@@ -112,7 +112,8 @@ OF_LESSONS: dict[str, tuple[str, Callable[..., Canvas]]] = {
         "One step of two processes, from left to right. A batch of four images, 3, 6, "
         "0, 5, is divided into two shards: process 0 gets 3 and 0, process 1 gets 6 "
         "and 5. Both have the same weights, and compute a gradient each; all-reduce "
-        "gives both the average, so both take the same step and stay equal.",
+        "gives both the sum, which is halved, so both take the same step and stay "
+        "equal.",
         draw_two_processes,
     ),
     "wirings": (

@@ -47,7 +47,9 @@ def draw_two_processes(dark: bool = False) -> Canvas:
         canvas.card((650, y - 21, 112, 42), fill=0.05, label=label, **look)
     bottom, height = ROWS[1] - 26, ROWS[0] - ROWS[1] + 52
     canvas.card((484, bottom, 132, height), fill=0.05, **look)
-    canvas.text(550, sum(ROWS) / 2 + 14, r"$\frac{1}{2}\,(g_0 + g_1)$", size=14)
-    canvas.text(550, sum(ROWS) / 2 - 20, "the same for both")
+    middle = sum(ROWS) / 2
+    canvas.text(550, middle + 24, "$g_0 + g_1$", size=14)
+    canvas.text(550, middle, "and halved:")
+    canvas.text(550, middle - 20, "the same for both")
     canvas.text(706, sum(ROWS) / 2, "equal again")
     return canvas
