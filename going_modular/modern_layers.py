@@ -79,6 +79,6 @@ class AttentionPool(nn.Module):
         key, value = self.kv(tokens).chunk(2, dim=-1)  # (batch, n, D) each
         split = (self.num_heads, -1)
         parts = (x.unflatten(-1, split).transpose(1, 2) for x in (query, key, value))
-        heads, _ = scaled_dot_product_attention(*parts)  # (batch, k, 1, D_h)
+        heads, _ = scaled_dot_product_attention(*parts)  # (batch, num_heads, 1, D_h)
         pooled = self.out_proj(heads.transpose(1, 2).flatten(2))  # (batch, 1, D)
         return (pooled + self.mlp_block(pooled))[:, 0]  # (batch, D)
