@@ -1,28 +1,16 @@
-"""Checks of the exercises of lesson 09: residual connections and the encoder."""
+"""Tasks of the exercises of lesson 09: residual connections and the encoder."""
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from going_modular.encoder import TransformerEncoderBlock
-from vit_course.checks.hints import (
-    CHANGED,
-    NO_RETURN,
-    Hint,
-    compare,
-    equal,
-    hint,
-    in_place,
-    is_a_class,
-    learners_code,
-    passed,
-    with_parameters,
-)
+from vit_course.checks.hints import CHANGED, CUT, hint, with_parameters
+from vit_course.checks.task import Case, Task, equal
 
-CUT = (
-    "no gradient arrives at the branch, so nothing before it can be trained. `detach`, "
-    "`.data`, numpy and `no_grad` cut the graph; integers have no gradient"
-)
+# 1. One wrapper for both equations
 
 
 class _Branch(nn.Module):
@@ -32,248 +20,191 @@ class _Branch(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(embedding_dim, embedding_dim))
 
-    def forward(self, z: torch.Tensor) -> torch.Tensor:
-        return _branch(z, self.weight)
+    def forward(self, z: Tensor) -> Tensor:
+        return (z @ self.weight).tanh() + 0.5 * z.roll(1, dims=1)
 
 
-def _branch(z: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    return (z @ weight).tanh() + 0.5 * z.roll(1, dims=1)
+BRANCHES = {dim: _Branch(dim) for dim in (4, 7)}
 
 
-def _norm(z, scale, bias, eps: float = 1e-6):
-    return F.layer_norm(z, z.shape[-1:], scale, bias, eps)
+def _wrapped(formula: Callable, eps: float = 1e-6) -> Callable:
+    """A wrapper by `formula(z, norm, fn)`."""
+
+    def wrapper(z, scale, bias, weight):
+        branch = with_parameters(BRANCHES[z.shape[-1]], "weight")
+        return formula(
+            z,
+            lambda z: F.layer_norm(z, z.shape[-1:], scale, bias, eps),
+            lambda z: branch(z, weight),
+        )
+
+    return wrapper
 
 
-def _pre_norm(z, scale, bias, weight, eps: float = 1e-6):
-    return z + _branch(_norm(z, scale, bias, eps), weight)
+def _inputs_of_wrappers() -> list[tuple]:
+    g, inputs = torch.Generator().manual_seed(9), []
+    for dim in BRANCHES:
+        for b, n, scale in ((2, 5, 1.0), (1, 3, 2.0), (3, 6, 1.0), (2, 5, 0.002)):
+            shapes = (b, n, dim), (dim,), (dim,), (dim, dim)
+            z, *weights = (torch.randn(shape, generator=g) for shape in shapes)
+            inputs.append((scale * z, *weights))
+    return inputs
 
 
-RESIDUAL_MISTAKES = {
-    "that is post-norm, LN(z + f(z)): the norm is applied to the sum. In the ViT it "
-    "belongs to the residual branch, and the skip connection passes z on as it is.": (
-        lambda z, g, b, w: _norm(z + _branch(z, w), g, b)
+WRAPPERS = {
+    _wrapped(lambda z, n, f: n(z + f(z))): (
+        "that is post-norm, LN(z + f(z)). In the ViT the norm belongs to the residual "
+        "branch, and the skip connection passes z on as it is."
     ),
-    "the skip connection is missing: the input is not added to the output of `fn`.": (
-        lambda z, g, b, w: _branch(_norm(z, g, b), w)
+    _wrapped(lambda z, n, f: f(n(z))): (
+        "the skip connection is missing: the input is not added to the output of `fn`."
     ),
-    "`fn` gets tokens that are not normalised. LN comes before it: f(LN(z)).": (
-        lambda z, g, b, w: z + _branch(z, w)
+    _wrapped(lambda z, n, f: z + f(z)): (
+        "`fn` gets tokens that are not normalised. LN comes before it: f(LN(z))."
     ),
-    "the skip connection is normalised, too: LN(z) + f(LN(z)). It must add z as it "
-    "came in; the lesson ends with this mistake.": (
-        lambda z, g, b, w: _norm(z, g, b) + _branch(_norm(z, g, b), w)
+    _wrapped(lambda z, n, f: n(z) + f(n(z))): (
+        "the skip connection is normalised, too: LN(z) + f(LN(z)). It must add z as it "
+        "came in; the lesson ends with this mistake."
     ),
-    "the norm comes after `fn`: z + LN(f(z)). Equation 2 has it before: z + "
-    "f(LN(z)).": (lambda z, g, b, w: z + _norm(_branch(z, w), g, b)),
-    "the sum is normalised once more. After the sum nothing follows.": (
-        lambda z, g, b, w: _norm(_pre_norm(z, g, b, w), g, b)
+    _wrapped(lambda z, n, f: z + n(f(z))): (
+        "the norm comes after `fn`: z + LN(f(z)). Equation 2 has it before."
     ),
-    "`fn` gets the sum z + LN(z). It gets LN(z) alone; z is added to its output.": (
-        lambda z, g, b, w: _branch(z + _norm(z, g, b), w)
+    _wrapped(lambda z, n, f: n(z + f(n(z)))): (
+        "the sum is normalised once more. After the sum nothing follows."
     ),
-    "right but for tokens of small variance: does the LayerNorm have an eps of 1e-6?": (
-        lambda z, g, b, w: _pre_norm(z, g, b, w, eps=1e-5)
+    _wrapped(lambda z, n, f: f(z + n(z))): (
+        "`fn` gets the sum z + LN(z). It gets LN(z) alone; z is added to its output."
+    ),
+    _wrapped(lambda z, n, f: z + f(n(z)), eps=1e-5): (
+        "right but for tokens of small variance: has the LayerNorm an eps of 1e-6?"
+    ),
+}
+check_residual = Task(
+    "Residual",
+    "z + f(LN(z)), for any f",
+    Case(
+        sizes=lambda z, *_: (z.shape[-1], BRANCHES[z.shape[-1]]),
+        parameters=("layer_norm.weight", "layer_norm.bias", "fn.weight"),
+        inputs=_inputs_of_wrappers,
+        right=_wrapped(lambda z, n, f: z + f(n(z))),
+        mistakes=WRAPPERS,
+        advice="Read Equation 2 from the inside out: LN first, then fn, then + z.",
+    ),
+)
+
+# 2. LayerScale
+
+STARTS = {24: (3, 20, 0.1), 10: (5, 16, 0.02)}  # D: heads, MLP size, initial γ
+
+
+def _inputs_of_blocks() -> list[tuple]:
+    """Blocks of the lesson with random weights, tokens, and both γ."""
+    inputs = []
+    for dim, (heads, mlp_size, _) in STARTS.items():
+        block = TransformerEncoderBlock(dim, heads, mlp_size, mlp_dropout=0.0).eval()
+        g = torch.Generator().manual_seed(dim)
+        for p in block.parameters():
+            p.data.normal_(std=0.4, generator=g)
+        for size in ((2, 5, dim), (1, 3, dim), (3, 7, dim)):
+            given = (torch.randn(s, generator=g) for s in (size, dim, dim))
+            inputs.append((block, *given))
+    return inputs
+
+
+def _both(step: Callable) -> Callable:
+    """A block whose two halves are `step(branch, z, γ)`."""
+    return lambda block, z, one, two: step(
+        block.mlp_block, step(block.msa_block, z, one), two
+    )
+
+
+_scaled = _both(lambda f, z, gamma: z + gamma * f(z))
+
+
+def _mlp_first(block, z, one, two):
+    z = z + two * block.mlp_block(z)
+    return z + one * block.msa_block(z)
+
+
+def _with_default_heads(block, *given):
+    mlp_size, dim = block.mlp_block.mlp.get_parameter("0.weight").shape
+    other = TransformerEncoderBlock(dim, 12, mlp_size).eval()
+    other.load_state_dict(block.state_dict())
+    return _scaled(other, *given)
+
+
+BLOCKS = {
+    _both(lambda f, z, gamma: gamma * f(z)): (
+        "the residual connections are missing: γ scales the output of a branch, and "
+        "then the input is added."
+    ),
+    _both(lambda f, z, gamma: gamma * (z + f(z))): (
+        "γ scales the whole sum. The tokens that came in must pass unchanged: z + γ · "
+        "f(z), not γ · (z + f(z))."
+    ),
+    _both(lambda f, z, gamma: gamma * z + f(z)): (
+        "γ scales the skip connection. It belongs to the residual branch: z + γ · f(z)."
+    ),
+    _both(lambda f, z, gamma: z + f(gamma * z)): (
+        "γ stands before the branch, where the LayerNorm undoes most of it. It scales "
+        "what comes out: γ · f(z)."
+    ),
+    _both(lambda f, z, gamma: z + gamma * f(f.layer_norm(z))): (
+        "tokens are normalised twice: `msa_block` and `mlp_block` begin with a "
+        "LayerNorm of their own."
+    ),
+    _both(
+        lambda f, z, gamma: z + gamma * (f.mlp if hasattr(f, "mlp") else f.attention)(z)
+    ): (
+        "tokens are not normalised. Call `msa_block` and `mlp_block` as a whole; their "
+        "LayerNorm is inside."
+    ),
+    lambda b, z, one, two: z + one * b.msa_block(z) + two * b.mlp_block(z): (
+        "both branches read the tokens that came in. The MLP reads z', which includes "
+        "the output of attention already."
+    ),
+    _mlp_first: "the MLP comes first. Equation 2 is attention, Equation 3 the MLP.",
+    lambda b, z, one, two: z + two * b.mlp_block(z + one * b.msa_block(z)): (
+        "the second sum adds the block's input. Equation 3 adds z', the result of "
+        "Equation 2."
+    ),
+    lambda b, z, one, two: z + one * b.msa_block(z): (
+        "the MLP's branch is missing: this is Equation 2 alone."
+    ),
+    lambda b, z, one, two: _scaled(b, z, two, one): (
+        "the two γ are swapped: `gamma_msa` scales attention."
+    ),
+    (
+        lambda b, z, one, two: _scaled(b, z, one, one),
+        lambda b, z, one, two: _scaled(b, z, two, two),
+    ): (
+        "one γ scales both branches. Attention has its own, `gamma_msa`, and the MLP, "
+        "`gamma_mlp`."
+    ),
+    lambda b, z, one, two: _scaled(b, z, one, 1): (
+        "`gamma_mlp` is not used: the MLP's branch is added in full."
+    ),
+    lambda b, z, one, two: _scaled(b, z, 1, two): (
+        "`gamma_msa` is not used: attention's branch is added in full."
+    ),
+    lambda b, z, one, two: _scaled(b, z, 1, 1): (
+        "neither γ is used: both branches are added in full."
+    ),
+    _with_default_heads: (
+        "attention has 12 heads, its default: `num_heads` does not reach it."
     ),
 }
 
 
-def check_residual(answer: type) -> None:
-    """Checks a wrapper that computes z + f(LN(z)) for any module f.
-
-    Raises:
-        Hint: it is not right yet.
-    """
-    is_a_class(answer, "Residual")
-    generator = torch.Generator().manual_seed(9)
-
-    def draw(*shape, scale=1.0):
-        return scale * torch.randn(*shape, generator=generator)
-
-    for dim in (4, 7):
-        with learners_code():
-            module = answer(dim, _Branch(dim))
-        names = ("layer_norm.weight", "layer_norm.bias", "fn.weight")
-        inputs = [
-            (draw(b, n, dim, scale=scale), draw(dim), draw(dim), draw(dim, dim))
-            for b, n, scale in ((2, 5, 1.0), (1, 3, 2.0), (3, 6, 1.0), (2, 5, 0.002))
-        ]
-        compare(
-            with_parameters(module, *names),
-            _pre_norm,
-            inputs,
-            RESIDUAL_MISTAKES,
-            advice="Read Equation 2 from the inside out: LN first, then fn, then + z.",
-        )
-    passed("z + f(LN(z)), for any f")
-
-
-def _random_block(dim: int, heads: int, mlp_size: int) -> TransformerEncoderBlock:
-    """Makes a block of the lesson with random weights, in evaluation."""
-    block = TransformerEncoderBlock(dim, heads, mlp_size, mlp_dropout=0.0).eval()
-    generator = torch.Generator().manual_seed(dim)
-    with torch.no_grad():
-        for p in block.parameters():
-            p.normal_(std=0.4, generator=generator)
-    return block
-
-
-def _with_default_heads(block: TransformerEncoderBlock) -> TransformerEncoderBlock:
-    mlp_size, dim = block.mlp_block.mlp.get_parameter("0.weight").shape
-    other = TransformerEncoderBlock(dim, 12, mlp_size)
-    other.load_state_dict(block.state_dict())
-    return other.eval()
-
-
-def _layer_scale(block: TransformerEncoderBlock):
-    def call(z, one, two):
-        z = z + one * block.msa_block(z)
-        return z + two * block.mlp_block(z)
-
-    return call
-
-
-def _layer_scale_mistakes(block: TransformerEncoderBlock) -> dict:
-    """Hint -> what a block with that mistake computes."""
-    msa, mlp, right = block.msa_block, block.mlp_block, _layer_scale(block)
-
-    def no_sums(z, one, two):
-        return two * mlp(one * msa(z))
-
-    def sum_scaled(z, one, two):
-        z = one * (z + msa(z))
-        return two * (z + mlp(z))
-
-    def skip_scaled(z, one, two):
-        z = one * z + msa(z)
-        return two * z + mlp(z)
-
-    def scaled_before(z, one, two):
-        z = z + msa(one * z)
-        return z + mlp(two * z)
-
-    def side_by_side(z, one, two):
-        return z + one * msa(z) + two * mlp(z)
-
-    def mlp_first(z, one, two):
-        z = z + two * mlp(z)
-        return z + one * msa(z)
-
-    def sum_of_first(z, one, two):
-        return z + two * mlp(z + one * msa(z))
-
-    def attention_only(z, one, two):
-        return z + one * msa(z)
-
-    def without_norm(z, one, two):
-        z = z + one * msa.attention(z)
-        return z + two * mlp.mlp(z)
-
-    def normed(z, one, two):
-        z = z + one * msa(msa.layer_norm(z))
-        return z + two * mlp(mlp.layer_norm(z))
-
-    def unit(z):
-        return torch.ones_like(z[0, 0])
-
-    found = {
-        "the residual connections are missing: γ scales the output of a branch, and "
-        "then the input is added.": no_sums,
-        "γ scales the whole sum. The tokens that came in must pass unchanged: "
-        "z + γ · f(z), not γ · (z + f(z)).": sum_scaled,
-        "γ scales the skip connection. It belongs to the residual branch: z + γ · "
-        "f(z).": skip_scaled,
-        "γ stands before the branch, where the LayerNorm undoes most of it. It scales "
-        "what comes out: γ · f(z).": scaled_before,
-        "both branches read the tokens that came in. The MLP reads z', which includes "
-        "the output of attention already.": side_by_side,
-        "the MLP comes first. Equation 2 is attention, Equation 3 the MLP.": mlp_first,
-        "the second sum adds the block's input. Equation 3 adds z', the result of "
-        "Equation 2.": sum_of_first,
-        "tokens are normalised twice: `msa_block` and `mlp_block` begin with a "
-        "LayerNorm of their own.": normed,
-        "the MLP's branch is missing: this is Equation 2 alone.": attention_only,
-        "tokens are not normalised. Call `msa_block` and `mlp_block` as a whole; their "
-        "LayerNorm is inside.": without_norm,
-        "the two γ are swapped: `gamma_msa` scales attention.": (
-            lambda z, one, two: right(z, two, one)
-        ),
-        "`gamma_msa` scales both branches. The MLP has its own: `gamma_mlp`.": (
-            lambda z, one, two: right(z, one, one)
-        ),
-        "`gamma_mlp` scales both branches. Attention has its own: `gamma_msa`.": (
-            lambda z, one, two: right(z, two, two)
-        ),
-        "`gamma_mlp` is not used: the MLP's branch is added in full.": (
-            lambda z, one, two: right(z, one, unit(z))
-        ),
-        "`gamma_msa` is not used: attention's branch is added in full.": (
-            lambda z, one, two: right(z, unit(z), two)
-        ),
-        "neither γ is used: both branches are added in full.": (
-            lambda z, one, two: right(z, unit(z), unit(z))
-        ),
-    }
-    if msa.attention.out_proj.in_features % 12 == 0:
-        heads = "attention has 12 heads, its default: `num_heads` does not reach it."
-        found[heads] = _layer_scale(_with_default_heads(block))
-    return found
-
-
-def _weights_that_do_not_fit(error: Exception) -> str:
-    if "size mismatch" in str(error):
-        return (
-            "`msa_block` or `mlp_block` has another size than asked for: does each of "
-            "`embedding_dim`, `num_heads` and `mlp_size` reach them?"
-        )
-    return ""
-
-
-def check_layer_scale_block(answer: type) -> None:
-    """Checks an encoder block whose branches are scaled by learned factors.
-
-    Raises:
-        Hint: it is not right yet.
-    """
-    is_a_class(answer, "LayerScaleBlock")
-    for dim, heads, mlp_size, start in ((24, 3, 20, 0.1), (10, 5, 16, 0.02)):
-        with learners_code():
-            module = answer(
-                embedding_dim=dim, num_heads=heads, mlp_size=mlp_size, start=start
-            ).eval()
-        block = _random_block(dim, heads, mlp_size)
-        _check_gammas(module, dim, start)
-        with learners_code(_weights_that_do_not_fit):
-            names = module.load_state_dict(block.state_dict(), strict=False)
-        _check_names(names, module)
-        generator = torch.Generator().manual_seed(dim)
-        inputs = [
-            (
-                torch.randn(b, n, dim, generator=generator),
-                torch.randn(dim, generator=generator),
-                torch.randn(dim, generator=generator),
-            )
-            for b, n in ((2, 5), (1, 3), (3, 7))
-        ]
-        compare(
-            with_parameters(module, "gamma_msa", "gamma_mlp"),
-            _layer_scale(block),
-            inputs,
-            _layer_scale_mistakes(block),
-            tolerance=1e-4,
-            advice="Compare your two sums with the two equations, term by term.",
-        )
-    passed("LayerScale: a factor for each feature of each branch")
-
-
-def _check_gammas(module: nn.Module, dim: int, start: float) -> None:
-    names = "gamma_msa", "gamma_mlp"
-    gammas = [getattr(module, name, None) for name in names]
+def _load_block(module: nn.Module, block: nn.Module, *given: Tensor) -> None:
+    """Looks at both γ, and gives the learner's block the weights of the lesson's."""
+    start = STARTS[given[0].shape[-1]][2]
+    gammas = [module.get_parameter(name) for name in ("gamma_msa", "gamma_mlp")]
     hint(
-        gammas[0] is None or gammas[0] is not gammas[1],
-        "both branches share one γ. Their outputs differ; each needs its own.",
+        gammas[0].data_ptr() != gammas[1].data_ptr(),
+        "both branches share one γ, or its memory. Their outputs differ; each needs a "
+        "tensor of its own.",
     )
-    with_parameters(module, *names)
-    gammas = [module.get_parameter(name) for name in names]
     for gamma in gammas:
         hint(
             gamma.numel() > 1,
@@ -281,24 +212,11 @@ def _check_gammas(module: nn.Module, dim: int, start: float) -> None:
             "D features.",
         )
         hint(
-            tuple(gamma.shape) == (dim,),
-            f"γ has shape {tuple(gamma.shape)}, expected (D,) = ({dim},): one vector, "
-            "the same for all tokens",
-        )
-        hint(
-            equal(gamma, torch.full((dim,), start)),
+            equal(gamma, torch.full_like(gamma, start)),
             f"γ must be initialised to `start` in all entries, here {start}; found "
-            f"{gamma[0].item():.3g} in the first",
+            f"{gamma.flatten()[0].item():.3g} in the first",
         )
-    hint(
-        gammas[0].data_ptr() != gammas[1].data_ptr(),
-        "both γ share memory: when one is trained, the other changes, too. Make a "
-        "tensor for each.",
-    )
-
-
-def _check_names(names, module: nn.Module) -> None:
-    """Checks that the lesson's block and the learner's have the same parameters."""
+    names = module.eval().load_state_dict(block.state_dict(), strict=False)
     unknown = {name.split(".")[0] for name in names.unexpected_keys}
     hint(
         not unknown,
@@ -313,174 +231,165 @@ def _check_names(names, module: nn.Module) -> None:
     hint(not more, f"what is `{min(more, default='')}` for? The table has no such part")
 
 
-SIZE, RATE = (2000, 3, 2), 0.3  # images, tokens, features
-ONE_DRAW = (
-    "all images of a batch are dropped together: there is one draw for the batch. Draw "
-    "once per image: a tensor of shape (B, 1, 1)."
+def _does_not_fit(error: Exception) -> str:
+    if "size mismatch" not in str(error):
+        return ""
+    return (
+        "`msa_block` or `mlp_block` has another size than asked for: does each of "
+        "`embedding_dim`, `num_heads` and `mlp_size` reach them?"
+    )
+
+
+check_layer_scale_block = Task(
+    "LayerScaleBlock",
+    "LayerScale: a factor for each feature of each branch",
+    Case(
+        sizes=lambda block, z, *_: (z.shape[-1], *STARTS[z.shape[-1]]),
+        made=_load_block,
+        parameters=("gamma_msa", "gamma_mlp"),
+        inputs=_inputs_of_blocks,
+        call=lambda forward, block, *given: forward(*given),
+        right=_scaled,
+        mistakes=BLOCKS,
+        explain=_does_not_fit,
+        tolerance=1e-4,
+        advice="Compare your two sums with the two equations, term by term.",
+    ),
 )
-ONE_VALUE = (
-    "your draws do not fit the branch. One value per image, to be multiplied with (B, "
-    "N, D), has the shape (B, 1, 1)."
-)
+
+# 3. Find the bugs: DropPath
 
 
-def _draw_does_not_fit(error: Exception) -> str:
-    return ONE_VALUE if "must match the size" in str(error) else in_place(error)
+def _batches(images: int, rate: float) -> tuple:
+    """A branch without zeros, a rate, and how many batches are drawn."""
+    g = torch.Generator().manual_seed(images)
+    return torch.rand(images, 2, 3, generator=g) + 1, rate, 200 if images > 1 else 2000
 
 
-def _run_drop_path(answer, branch, rate, training, seed: int = 0) -> torch.Tensor:
-    """Calls the answer, and checks shape, type and that its input is left alone."""
-    given = branch.clone().requires_grad_()
-    torch.manual_seed(seed)
-    with learners_code(_draw_does_not_fit):
-        out = answer(given, rate, training)
-    hint(out is not None, NO_RETURN)
-    hint(isinstance(out, torch.Tensor), "give back a tensor, the branch")
+def _training(answer, branch: Tensor, rate: float, count: int):
+    """What a function does in training, whatever it draws."""
+    factors, before = [], branch.detach().clone()
+    for _ in range(count):
+        out = answer(branch, rate, True)
+        if not isinstance(out, Tensor) or out.shape != branch.shape:
+            return out
+        hint(torch.equal(branch.detach(), before), CHANGED)
+        factors.append(out.detach() / before)
+        if len(factors) == 1 and out.any() and branch.requires_grad:
+            hint(out.requires_grad, CUT)
+            (slope,) = torch.autograd.grad(out.sum(), branch, allow_unused=True)
+            hint(slope is not None, CUT)
+            text = "the gradient does not fit what comes out: is a part of it cut off?"
+            hint(equal(slope, factors[-1]), text)
+    all_factors = torch.stack(factors)  # (batches, images, tokens, features)
+    gone = all_factors == 0
     hint(
-        out.shape == branch.shape,
-        f"for a branch of shape {tuple(branch.shape)} it gives {tuple(out.shape)}; the "
-        "shape must stay",
-    )
-    hint(torch.equal(given.detach(), branch), CHANGED)
-    if not out.any():
-        return out.detach()  # all dropped: zeros need no gradient
-    hint(out.requires_grad, CUT)
-    (gradient,) = torch.autograd.grad(out.sum(), given, allow_unused=True)
-    hint(gradient is not None, CUT)
-    hint(
-        # The branch holds no zeros, so the factor can be read from the output.
-        equal(gradient, out.detach() / branch),
-        "the gradient does not fit what comes out: is a part of it cut off?",
-    )
-    return out.detach()
-
-
-def _check_evaluation(answer, branch: torch.Tensor) -> None:
-    for seed in range(12):
-        rate = (0.4, 0.7)[seed % 2]
-        out = _run_drop_path(answer, branch, rate, False, seed)
-        hint(
-            not equal(out, branch * (1 - rate)) and not equal(out, branch / (1 - rate)),
-            "evaluation scales the branch. The factor belongs to training, so that "
-            "evaluation can use the branch as it is.",
-        )
-        hint(
-            equal(out, branch),
-            "in evaluation (training=False) the branch must come back as it is, with "
-            "nothing dropped and nothing scaled.",
-        )
-
-
-def _check_whole_images(gone: torch.Tensor) -> None:
-    """Checks that all values of an image are dropped, or none: gone is (B, N, D)."""
-    if torch.equal(gone.flatten(1).any(1), gone.flatten(1).all(1)):
-        return
-    hint(
-        not torch.equal(gone.any(2), gone.all(2)),
-        "tokens are dropped one by one. DropPath drops all tokens of an image or none: "
-        "one draw per image.",
-    )
-    raise Hint(
-        "single values are dropped, as nn.Dropout does. DropPath drops the branch of "
-        "an image as a whole or not at all."
-    )
-
-
-def _check_factor(out: torch.Tensor, branch: torch.Tensor, rate: float) -> None:
-    factor = (out / branch)[out != 0]
-    hint(
-        not equal(factor, torch.ones_like(factor)),
-        "what is kept is not scaled up, so the mean over many draws is too small. What "
-        "must it be divided by, so that the expected value stays the same?",
-    )
-    for wrong, text in (
-        (1 - rate, "is multiplied by 1 - rate. It has to grow to keep the mean"),
-        (1 / rate, "is divided by rate, the drop probability"),
-        (1 + rate, "is multiplied by 1 + rate: close, but the mean is not kept"),
-    ):
-        hint(
-            not equal(factor, torch.full_like(factor, wrong)),
-            f"what is kept {text}. What is the probability of keeping an image?",
-        )
-    hint(
-        equal(factor, torch.full_like(factor, 1 / (1 - rate))),
-        "what is kept must be the branch divided by 1 - rate, in all images alike.",
-    )
-
-
-def check_mended_drop_path(answer) -> None:
-    """Checks DropPath as a function: whole images, same expectation, training only.
-
-    Raises:
-        Hint: it is not right yet.
-    """
-    generator = torch.Generator().manual_seed(0)
-
-    def branch(*size):
-        return torch.rand(size, generator=generator) + 1  # no zeros
-
-    _check_evaluation(answer, branch(5, 2, 3))
-    small = branch(50, 2, 3)
-    counts = set()
-    for seed in range(12):
-        gone = _run_drop_path(answer, small, 0.4, True, seed) == 0
-        _check_whole_images(gone)
-        counts.add(int(gone[:, 0, 0].sum()))
-    hint(counts != {0}, "in training (training=True) nothing is dropped.")
-    hint(not counts <= {0, 50}, ONE_DRAW)
-
-    large = branch(*SIZE)
-    for rate in (RATE, 0.8):
-        out = _run_drop_path(answer, large, rate, True)
-        _check_whole_images(out == 0)
-        fraction = (out[:, 0, 0] == 0).float().mean().item()
-        hint(
-            abs(fraction - 1 + rate) > 0.05,
-            "`rate` is the probability of dropping an image; your function keeps it "
-            "with that probability.",
-        )
-        hint(
-            abs(fraction - rate) < 0.05,
-            f"for rate {rate}, a fraction of {fraction:.2f} of {SIZE[0]} images is "
-            "dropped",
-        )
-        _check_factor(out, large, rate)
-    again = _run_drop_path(answer, large, RATE, True, seed=1)
-    hint(
-        not torch.equal(again == 0, _run_drop_path(answer, large, RATE, True) == 0),
+        len(branch) == 1 or gone.all() or not gone.any() or (gone != gone[0]).any(),
         "each call drops the same images. Draw anew each time, without a seed and "
         "without a fixed choice.",
     )
-    _check_draws(answer, branch(1, 3, 4), small)
-    hint(
-        equal(_run_drop_path(answer, small, 0.0, True), small),
-        "with rate 0 the branch must come back as it is.",
-    )
-    passed("mended: whole images, the same expectation, in training only")
-
-
-def _check_draws(answer, single: torch.Tensor, several: torch.Tensor) -> None:
-    """Checks that each image is drawn for itself, whatever the size of the batch."""
-    alone = [
-        bool(_run_drop_path(answer, single, RATE, True, seed).any())
-        for seed in range(300)
-    ]
-    kept = sum(alone) / len(alone)
-    hint(
-        abs(kept - 1 + RATE) < 0.12,
-        f"an image that is alone in its batch is kept in a fraction of {kept:.2f} of "
-        f"the passes, with rate {RATE}. Draw for each image by itself, not a fixed "
-        "number of each batch.",
-    )
-    counts = {
-        int((_run_drop_path(answer, several, RATE, True, seed) == 0)[:, 0, 0].sum())
-        for seed in range(12)
+    kept, dropped = all_factors[~gone], gone.flatten(2).all(2)
+    spread = dropped.sum(1).double().std() / (len(branch) * rate * (1 - rate)) ** 0.5
+    return {
+        "fraction dropped": round(gone.double().mean().item(), 1),
+        "whole images": torch.equal(gone.flatten(2).any(2), dropped),
+        "whole tokens": torch.equal(gone.any(3), gone.all(3)),
+        "least factor": kept.min().item() if len(kept) else 0.0,
+        "largest factor": kept.max().item() if len(kept) else 0.0,
+        "spread of the number dropped": round(spread.item()),
     }
-    hint(
-        len(counts) > 1,
-        "the same number of images is dropped in every batch. Draw for each image by "
-        "itself.",
-    )
+
+
+def _keep(branch: Tensor, rate: float, axes: int = 1) -> Tensor:
+    """Draws for each image, token (`axes=2`) or value (`axes=3`): 1 is kept."""
+    shape = [*branch.shape[:axes], 1, 1, 1][:3]
+    return (torch.rand(shape) >= rate).float()
+
+
+def _drops(drop: Callable) -> Callable:
+    """What `drop(branch, rate)` does in training."""
+    return lambda *given: _training(lambda z, rate, _: drop(z, rate), *given)
+
+
+def _fixed_number(branch: Tensor, rate: float) -> Tensor:
+    keep = torch.ones(len(branch), 1, 1)
+    keep[torch.randperm(len(branch))[: int(rate * len(branch))]] = 0
+    return branch * keep / (1 - rate)
+
+
+DROPS = {
+    _drops(lambda z, rate: z): "in training (training=True) nothing is dropped.",
+    _drops(lambda z, rate: z * (torch.rand(1) >= rate) / (1 - rate)): (
+        "all images of a batch are dropped together: there is one draw for the batch. "
+        "Draw once per image: a tensor of shape (B, 1, 1)."
+    ),
+    _drops(lambda z, rate: z * _keep(z, rate, 3) / (1 - rate)): (
+        "single values are dropped, as nn.Dropout does. DropPath drops the branch of "
+        "an image as a whole or not at all."
+    ),
+    _drops(lambda z, rate: z * _keep(z, rate, 2) / (1 - rate)): (
+        "tokens are dropped one by one. DropPath drops all tokens of an image or none: "
+        "one draw per image."
+    ),
+    _drops(lambda z, rate: z * (torch.rand(len(z)) >= rate) / (1 - rate)): (
+        "your draws do not fit the branch. One value per image, to be multiplied with "
+        "(B, N, D), has the shape (B, 1, 1)."
+    ),
+    (
+        _drops(lambda z, rate: z * _keep(z, 1 - rate) / rate),
+        _drops(lambda z, rate: z * _keep(z, 1 - rate) / (1 - rate)),
+    ): (
+        "`rate` is the probability of dropping an image; your function keeps it with "
+        "that probability."
+    ),
+    _drops(lambda z, rate: z * _keep(z, rate)): (
+        "what is kept is not scaled up, so the mean over many draws is too small. What "
+        "must it be divided by, so that the expected value stays the same?"
+    ),
+    _drops(lambda z, rate: z * _keep(z, rate) * (1 - rate)): (
+        "what is kept is multiplied by 1 - rate. It has to grow to keep the mean."
+    ),
+    _drops(lambda z, rate: z * _keep(z, rate) / rate): (
+        "what is kept is divided by rate, the drop probability. What is the "
+        "probability of keeping an image?"
+    ),
+    _drops(lambda z, rate: z * _keep(z, rate) * (1 + rate)): (
+        "what is kept is multiplied by 1 + rate: close, but the mean is not kept."
+    ),
+    _drops(_fixed_number): (
+        "the same number of images is dropped in every batch, and an image that is "
+        "alone in its batch never. Draw for each image by itself."
+    ),
+}
+check_mended_drop_path = Task(
+    "mended_drop_path",
+    "mended: whole images, the same expectation, in training only",
+    Case(
+        inputs=[(*_batches(5, rate)[:2], False) for rate in (0.4, 0.7)],
+        right=lambda branch, rate, training: branch,
+        mistakes={
+            (lambda z, rate, _: z * (1 - rate), lambda z, rate, _: z / (1 - rate)): (
+                "evaluation scales the branch. The factor belongs to training, so that "
+                "evaluation can use the branch as it is."
+            )
+        },
+        advice="In evaluation (training=False) the branch must come back as it is.",
+    ),
+    Case(
+        inputs=[_batches(10, 0.3), _batches(10, 0.8), _batches(1, 0.3)],
+        call=_training,
+        right=_drops(lambda z, rate: z * _keep(z, rate) / (1 - rate)),
+        mistakes=DROPS,
+        advice="Draw for each image by itself; divide what is kept by 1 - rate.",
+    ),
+    Case(
+        inputs=[(*_batches(5, 0.0)[:2], True)],
+        right=lambda branch, rate, training: branch,
+        advice="With rate 0 the branch must come back as it is.",
+    ),
+)
+
+# 4. How alike tokens become
 
 
 class _Step(nn.Module):
@@ -490,7 +399,7 @@ class _Step(nn.Module):
         super().__init__()
         self.kind = kind
 
-    def forward(self, z: torch.Tensor) -> torch.Tensor:
+    def forward(self, z: Tensor) -> Tensor:
         if self.kind == "mean":  # as attention does, a little
             return z + z.mean(dim=1, keepdim=True)
         if self.kind == "lengths":  # changes no angle
@@ -498,126 +407,126 @@ class _Step(nn.Module):
         return (2 * z).sin()
 
 
-def _unit(z: torch.Tensor) -> torch.Tensor:
-    return F.normalize(z, dim=-1)
+def _inputs_of_similarity() -> list[tuple]:
+    g, inputs = torch.Generator().manual_seed(3), []
+    for kinds in (("mean", "sine", "lengths"), ("sine", "mean", "mean", "sine")):
+        blocks = nn.Sequential(*map(_Step, kinds))
+        sizes = (3, 5, 4), (2, 7, 3), (1, 2, 6), (4, 4, 4)
+        tokens = [torch.randn(size, generator=g) for size in sizes]
+        tokens.append(torch.ones(2, 3, 4) + 0.1 * tokens[0][:2, :3])
+        tokens.append(tokens[0][:, [0, 0, 1, 2]])  # two are equal
+        inputs += [(blocks, z) for z in tokens]
+    return inputs
 
 
-def _mean_of_pairs(z: torch.Tensor) -> float:
-    """Mean cosine similarity of two different tokens of an image, by a loop."""
-    n, found = z.shape[1], []
-    for image in _unit(z):
-        found += [image[i] @ image[j] for i in range(n) for j in range(n) if i != j]
-    return torch.stack(found).mean().item()
+def _cosines(z: Tensor, axis: int = -1) -> Tensor:
+    unit = F.normalize(z, dim=axis)
+    return unit @ unit.mT  # (B, N, N)
 
 
-def _all_images(z: torch.Tensor) -> float:
-    return _mean_of_pairs(z.flatten(0, 1)[None])
+def _pairs(table: Tensor) -> Tensor:
+    """The entries of two different tokens, of a table (B, N, N) or (N, N)."""
+    return table[..., ~torch.eye(table.shape[-1], dtype=torch.bool)]
 
 
-def _by_layer(blocks, measure=_mean_of_pairs, start: int = 1, chain: bool = True):
-    """Gives a function: tokens -> the measure after each block."""
+def _by_layer(measure: Callable, chain: bool = True) -> Callable:
+    """A function of blocks and tokens: the measure after each block."""
 
-    def call(tokens):
-        found, z = [] if start else [measure(tokens)], tokens
+    def by_layer(blocks, tokens):
+        found, z = [], tokens
         for block in blocks:
             z = block(z if chain else tokens)
-            found.append(measure(z))
-        return found if start else found[:-1]
+            found.append(float(measure(z)))
+        return found
 
-    return call
+    return by_layer
 
 
-def _similarity_mistakes(blocks) -> dict:
-    def table(z):
-        return _unit(z) @ _unit(z).mT  # (B, N, N)
+def _mean(z: Tensor) -> Tensor:
+    return _pairs(_cosines(z)).mean()
 
-    def others(z):
-        return ~torch.eye(z.shape[1], dtype=torch.bool)
 
-    measures = {
+_right = _by_layer(_mean)
+SIMILARITIES = {
+    _by_layer(lambda z: _cosines(z).mean()): (
         "each token's similarity with itself, which is 1, is in the mean. Leave the "
-        "diagonal out, also in what you divide by.": lambda z: table(z).mean(),
-        "the diagonal is left out of the sum, and not of the count: there are "
-        "N · (N - 1) pairs of different tokens, not N².": (
-            lambda z: (table(z) * others(z)).mean()
-        ),
+        "diagonal out, also in what you divide by."
+    ),
+    _by_layer(lambda z: _pairs(_cosines(z)).sum() / _cosines(z).numel()): (
+        "the diagonal is left out of the sum, and not of the count: there are N · (N - "
+        "1) pairs of different tokens, not N²."
+    ),
+    _by_layer(lambda z: _mean(z.flatten(0, 1))): (
         "tokens of different images are compared, too. Only pairs within one image "
-        "count.": _all_images,
+        "count."
+    ),
+    _by_layer(lambda z: _pairs(z @ z.mT).mean()): (
         "these are products, not cosines: divide each token by its length first "
-        "(F.normalize over the last axis).": lambda z: (z @ z.mT)[:, others(z)].mean(),
+        "(F.normalize over the last axis)."
+    ),
+    _by_layer(lambda z: _pairs(_cosines(z, axis=1)).mean()): (
         "lengths are taken over another axis than D. A token is one row of D features: "
-        "dim=-1.": (
-            lambda z: (F.normalize(z, dim=1) @ F.normalize(z, dim=1).mT)[
-                :, others(z)
-            ].mean()
-        ),
-        "only neighbours are compared, token n with n + 1. All pairs count.": (
-            lambda z: (_unit(z)[:, 1:] * _unit(z)[:, :-1]).sum(-1).mean()
-        ),
-        "the sign is lost: cosines may be below zero.": (
-            lambda z: table(z)[:, others(z)].abs().mean()
-        ),
+        "dim=-1."
+    ),
+    _by_layer(lambda z: _cosines(z).diagonal(1, 1, 2).mean()): (
+        "only neighbours are compared, token n with n + 1. All pairs count."
+    ),
+    _by_layer(lambda z: _pairs(_cosines(z)).abs().mean()): (
+        "the sign is lost: cosines may be below zero."
+    ),
+    _by_layer(lambda z: _mean(z.mT)): (
         "this is the similarity of the D features to each other. Tokens are the rows, "
-        "axis 1.": lambda z: torch.tensor(_mean_of_pairs(z.mT)),
-        "images are compared with each other. Compare the tokens within each.": (
-            lambda z: torch.tensor(_mean_of_pairs(z.transpose(0, 1)))
-        ),
-        "only the first image is measured. Take the mean over all of them.": (
-            lambda z: torch.tensor(_mean_of_pairs(z[:1]))
-        ),
-        "only pairs with the first token are measured. All pairs count.": (
-            lambda z: table(z)[:, 0, 1:].mean()
-        ),
+        "axis 1."
+    ),
+    _by_layer(lambda z: _mean(z.transpose(0, 1))): (
+        "images are compared with each other. Compare the tokens within each."
+    ),
+    _by_layer(lambda z: _mean(z[:1])): (
+        "only the first image is measured. Take the mean over all of them."
+    ),
+    _by_layer(lambda z: _cosines(z)[:, 0, 1:].mean()): (
+        "only pairs with the first token are measured. All pairs count."
+    ),
+    _by_layer(lambda z: _cosines(z)[_cosines(z) < 0.99999].mean()): (
         "pairs are left out because their cosine is 1. Two different tokens may be "
-        "alike; leave out the diagonal by its place.": (
-            lambda z: table(z)[table(z) < 0.9999].mean()
-        ),
-        "half of the pairs are in the sum, and all in the count.": (
-            lambda z: (
-                table(z)[:, others(z).triu()].sum() / table(z)[:, others(z)].numel()
-            )
-        ),
-    }
-    found = {
-        text: _by_layer(blocks, lambda z, m=m: float(m(z)))
-        for text, m in measures.items()
-    }
-    found |= {
+        "alike; leave out the diagonal by its place."
+    ),
+    _by_layer(lambda z: _mean(z) / 2): (
+        "half of the pairs are in the sum, and all in the count."
+    ),
+    _by_layer(_mean, chain=False): (
         "each block gets the first tokens again. The second block must get what the "
-        "first gave back.": _by_layer(blocks, chain=False),
-        "the values belong to the tokens before each block. Measure after it.": (
-            _by_layer(blocks, start=0)
-        ),
+        "first gave back."
+    ),
+    lambda blocks, z: [_mean(z).item(), *_right(blocks, z)[:-1]]: (
+        "the values belong to the tokens before each block. Measure after it."
+    ),
+    lambda blocks, z: [_mean(z).item(), *_right(blocks, z)]: (
         "there is one value more than there are blocks: the tokens that come in are "
-        "not to be measured.": (lambda z: [_mean_of_pairs(z), *_by_layer(blocks)(z)]),
-        "there is one value, of the last block. Give back one for each block.": (
-            lambda z: _by_layer(blocks)(z)[-1:]
-        ),
-    }
+        "not to be measured."
+    ),
+    lambda blocks, z: _right(blocks, z)[-1:]: (
+        "there is one value, of the last block. Give back one for each block."
+    ),
+}
+
+
+def _floats(answer, *given):
+    found = answer(*given)
+    tensors = isinstance(found, list) and any(isinstance(v, Tensor) for v in found)
+    hint(not tensors, "the list holds a tensor, expected a number: `.item()`")
     return found
 
 
-def check_similarity_by_layer(answer) -> None:
-    """Checks the mean cosine similarity of different tokens after each block.
-
-    Raises:
-        Hint: it is not right yet.
-    """
-    generator = torch.Generator().manual_seed(3)
-    for kinds in (("mean", "sine", "lengths"), ("sine", "mean", "mean", "sine")):
-        blocks = nn.Sequential(*map(_Step, kinds))
-        inputs = [
-            (torch.randn(*size, generator=generator),)
-            for size in ((3, 5, 4), (2, 7, 3), (1, 2, 6), (4, 4, 4))
-        ]
-        inputs.append((torch.ones(2, 3, 4) + 0.1 * inputs[0][0][:2, :3],))
-        inputs.append((inputs[0][0][:, [0, 0, 1, 2]],))  # two are equal
-        compare(
-            lambda tokens, b=blocks: answer(b, tokens.detach()),
-            _by_layer(blocks),
-            inputs,
-            _similarity_mistakes(blocks),
-            gradient=False,
-            advice="In steps: cosines of all pairs, those of different tokens, mean.",
-        )
-    passed("similarity of different tokens, after each block")
+check_similarity_by_layer = Task(
+    "similarity_by_layer",
+    "similarity of different tokens, after each block",
+    Case(
+        inputs=_inputs_of_similarity,
+        call=_floats,
+        right=_right,
+        mistakes=SIMILARITIES,
+        gradient=False,
+        advice="In steps: cosines of all pairs, those of different tokens, mean.",
+    ),
+)

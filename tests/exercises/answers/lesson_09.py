@@ -28,59 +28,6 @@ class Wrapper(nn.Module):
         self.fn = fn
 
 
-@wrong(RESIDUAL, "post-norm")
-class PostNorm(Wrapper):
-    def forward(self, z):
-        return self.layer_norm(z + self.fn(z))
-
-
-@wrong(RESIDUAL, "the skip connection is missing")
-class NoSum(Wrapper):
-    def forward(self, z):
-        return self.fn(self.layer_norm(z))
-
-
-@wrong(RESIDUAL, "not normalised")
-class NoNorm(Wrapper):
-    def forward(self, z):
-        return z + self.fn(z)
-
-
-@wrong(RESIDUAL, "the skip connection is normalised")
-class Slipped(Wrapper):
-    def forward(self, z):
-        z = self.layer_norm(z)
-        return z + self.fn(z)
-
-
-@wrong(RESIDUAL, "comes after `fn`")
-class NormBehind(Wrapper):
-    def forward(self, z):
-        return z + self.layer_norm(self.fn(z))
-
-
-@wrong(RESIDUAL, "normalised once more")
-class NormOnTop(Wrapper):
-    def forward(self, z):
-        return self.layer_norm(z + self.fn(self.layer_norm(z)))
-
-
-@wrong(RESIDUAL, "gets LN(z) alone")
-class SumFirst(Wrapper):
-    def forward(self, z):
-        return self.fn(z + self.layer_norm(z))
-
-
-@wrong(RESIDUAL, "eps of 1e-6")
-class OtherEps(Wrapper):
-    def __init__(self, embedding_dim, fn):
-        super().__init__(embedding_dim, fn)
-        self.layer_norm = nn.LayerNorm(embedding_dim)
-
-    def forward(self, z):
-        return z + self.fn(self.layer_norm(z))
-
-
 @wrong(RESIDUAL, "changes the tensor")
 class InPlace(Wrapper):
     def forward(self, z):
@@ -119,23 +66,6 @@ class Product(Wrapper):
         return z * self.fn(self.layer_norm(z))
 
 
-@wrong(RESIDUAL, "`return` missing")
-class NoReturn(Wrapper):
-    def forward(self, z):
-        z + self.fn(self.layer_norm(z))
-
-
-@wrong(RESIDUAL, "not written yet")
-class Blank(Wrapper):
-    def forward(self, z):
-        raise NotImplementedError("your lines go here; then run the check below")
-
-
-@wrong(RESIDUAL, "must be a class")
-def not_a_class(embedding_dim, fn):
-    return PostNorm(embedding_dim, fn)
-
-
 @right(RESIDUAL)
 class InSteps(Wrapper):
     def forward(self, z):
@@ -168,104 +98,6 @@ class Scaled(nn.Module):
         return tokens + self.gamma_mlp * self.mlp_block(tokens)
 
 
-@wrong(SCALE, "residual connections are missing")
-class ScaledWithoutSum(Scaled):
-    def forward(self, tokens):
-        tokens = self.gamma_msa * self.msa_block(tokens)
-        return self.gamma_mlp * self.mlp_block(tokens)
-
-
-@wrong(SCALE, "scales the whole sum")
-class ScaledSum(Scaled):
-    def forward(self, tokens):
-        tokens = self.gamma_msa * (tokens + self.msa_block(tokens))
-        return self.gamma_mlp * (tokens + self.mlp_block(tokens))
-
-
-@wrong(SCALE, "scales the skip connection")
-class ScaledRoad(Scaled):
-    def forward(self, tokens):
-        tokens = self.gamma_msa * tokens + self.msa_block(tokens)
-        return self.gamma_mlp * tokens + self.mlp_block(tokens)
-
-
-@wrong(SCALE, "stands before the branch")
-class ScaledBefore(Scaled):
-    def forward(self, tokens):
-        tokens = tokens + self.msa_block(self.gamma_msa * tokens)
-        return tokens + self.mlp_block(self.gamma_mlp * tokens)
-
-
-@wrong(SCALE, "both branches read")
-class SideBySide(Scaled):
-    def forward(self, tokens):
-        attention = self.gamma_msa * self.msa_block(tokens)
-        return tokens + attention + self.gamma_mlp * self.mlp_block(tokens)
-
-
-@wrong(SCALE, "the MLP comes first")
-class Swapped(Scaled):
-    def forward(self, tokens):
-        tokens = tokens + self.gamma_mlp * self.mlp_block(tokens)
-        return tokens + self.gamma_msa * self.msa_block(tokens)
-
-
-@wrong(SCALE, "adds the block's input")
-class AddsTheInput(Scaled):
-    def forward(self, tokens):
-        first = tokens + self.gamma_msa * self.msa_block(tokens)
-        return tokens + self.gamma_mlp * self.mlp_block(first)
-
-
-@wrong(SCALE, "normalised twice")
-class NormedTwice(Scaled):
-    def forward(self, tokens):
-        msa, mlp = self.msa_block, self.mlp_block
-        tokens = tokens + self.gamma_msa * msa(msa.layer_norm(tokens))
-        return tokens + self.gamma_mlp * mlp(mlp.layer_norm(tokens))
-
-
-@wrong(SCALE, "Equation 2 alone")
-class OnlyAttention(Scaled):
-    def forward(self, tokens):
-        return tokens + self.gamma_msa * self.msa_block(tokens)
-
-
-@wrong(SCALE, "not normalised")
-class WithoutNorm(Scaled):
-    def forward(self, tokens):
-        tokens = tokens + self.gamma_msa * self.msa_block.attention(tokens)
-        return tokens + self.gamma_mlp * self.mlp_block.mlp(tokens)
-
-
-@wrong(SCALE, "are swapped")
-class SwappedFactors(Scaled):
-    def forward(self, tokens):
-        tokens = tokens + self.gamma_mlp * self.msa_block(tokens)
-        return tokens + self.gamma_msa * self.mlp_block(tokens)
-
-
-@wrong(SCALE, "`gamma_msa` scales both")
-class FirstFactorTwice(Scaled):
-    def forward(self, tokens):
-        tokens = tokens + self.gamma_msa * self.msa_block(tokens)
-        return tokens + self.gamma_msa * self.mlp_block(tokens)
-
-
-@wrong(SCALE, "`gamma_mlp` is not used")
-class OneBranch(Scaled):
-    def forward(self, tokens):
-        tokens = tokens + self.gamma_msa * self.msa_block(tokens)
-        return tokens + self.mlp_block(tokens)
-
-
-@wrong(SCALE, "neither")
-class Unscaled(Scaled):
-    def forward(self, tokens):
-        tokens = tokens + self.msa_block(tokens)
-        return tokens + self.mlp_block(tokens)
-
-
 @wrong(SCALE, "both branches share one γ")
 class OneFactor(Scaled):
     def __init__(self, *sizes, **more):
@@ -273,7 +105,7 @@ class OneFactor(Scaled):
         self.gamma_mlp = self.gamma_msa
 
 
-@wrong(SCALE, "share memory")
+@wrong(SCALE, "or its memory")
 class OneMemory(Scaled):
     def __init__(self, embedding_dim, num_heads, mlp_size, start=0.1):
         super().__init__(embedding_dim, num_heads, mlp_size)
@@ -303,12 +135,6 @@ class AlwaysATenth(Scaled):
         super().__init__(embedding_dim, num_heads, mlp_size, start=0.1)
 
 
-@wrong(SCALE, "found 1 in the first")
-class StartsAtOne(Scaled):
-    def __init__(self, embedding_dim, num_heads, mlp_size, start=0.1):
-        super().__init__(embedding_dim, num_heads, mlp_size, start=1.0)
-
-
 @wrong(SCALE, "no parameter `gamma_msa`")
 class PlainTensors(Scaled):
     def __init__(self, embedding_dim, num_heads, mlp_size, start=0.1):
@@ -316,13 +142,6 @@ class PlainTensors(Scaled):
         del self.gamma_msa, self.gamma_mlp
         self.gamma_msa = start * torch.ones(embedding_dim)
         self.gamma_mlp = start * torch.ones(embedding_dim)
-
-
-@wrong(SCALE, "12 heads")
-class DefaultHeads(Scaled):
-    def __init__(self, embedding_dim, num_heads, mlp_size, start=0.1):
-        super().__init__(embedding_dim, num_heads, mlp_size, start)
-        self.msa_block = MultiheadSelfAttentionBlock(embedding_dim)
 
 
 @wrong(SCALE, "another size")
@@ -414,66 +233,9 @@ def one_a_picture(branch, rate):
     return (torch.rand(len(branch), 1, 1) >= rate).float()
 
 
-@wrong(DROP, "in evaluation")
+@wrong(DROP, "In evaluation")
 def always_training(branch, rate, training):
     return branch * one_a_picture(branch, rate) / (1 - rate)
-
-
-@wrong(DROP, "evaluation scales")
-def old_dropout(branch, rate, training):
-    if not training:
-        return branch * (1 - rate)
-    return branch * one_a_picture(branch, rate)
-
-
-@wrong(DROP, "dropped together")
-def one_a_batch(branch, rate, training):
-    if not training:
-        return branch
-    return branch * (torch.rand(1) >= rate) / (1 - rate)
-
-
-@wrong(DROP, "not scaled up")
-def not_rescaled(branch, rate, training):
-    return branch * one_a_picture(branch, rate) if training else branch
-
-
-@wrong(DROP, "multiplied by 1 - rate")
-def rescaled_down(branch, rate, training):
-    if not training:
-        return branch
-    return branch * one_a_picture(branch, rate) * (1 - rate)
-
-
-@wrong(DROP, "divided by rate")
-def divided_by_rate(branch, rate, training):
-    if not training:
-        return branch
-    return branch * one_a_picture(branch, rate) / rate
-
-
-@wrong(DROP, "keeps it with that probability")
-def keeps_the_rate(branch, rate, training):
-    if not training:
-        return branch
-    return branch * (1 - one_a_picture(branch, rate)) / rate
-
-
-@wrong(DROP, "nn.Dropout")
-def single_numbers(branch, rate, training):
-    return F.dropout(branch, rate, training)
-
-
-@wrong(DROP, "one by one")
-def single_tokens(branch, rate, training):
-    return branch * F.dropout(torch.ones(*branch.shape[:2], 1), rate, training)
-
-
-@wrong(DROP, "(B, 1, 1)")
-def one_axis(branch, rate, training):
-    if not training:
-        return branch
-    return branch * (torch.rand(branch.shape[0]) >= rate) / (1 - rate)
 
 
 @wrong(DROP, "same images")
@@ -483,20 +245,6 @@ def seeded(branch, rate, training):
         return branch
     keep = torch.rand(len(branch), 1, 1, generator=generator) >= rate
     return branch * keep / (1 - rate)
-
-
-@wrong(DROP, "alone in its batch")
-def fixed_number(branch, rate, training):
-    if not training:
-        return branch
-    keep = torch.ones(len(branch), 1, 1)
-    keep[torch.randperm(len(branch))[: int(rate * len(branch))]] = 0
-    return branch * keep / (1 - rate)
-
-
-@wrong(DROP, "nothing is dropped")
-def never(branch, rate, training):
-    return branch
 
 
 @wrong(DROP, "changes the tensor")
@@ -512,18 +260,13 @@ def without_gradient(branch, rate, training):
     return out * one_a_picture(branch, rate) / (1 - rate) if training else out
 
 
-@wrong(DROP, "with rate 0")
+@wrong(DROP, "With rate 0")
 def stops_at_zero(branch, rate, training):
     if not training:
         return branch
     if rate == 0:
         return branch * 0
     return branch * one_a_picture(branch, rate) / (1 - rate)
-
-
-@wrong(DROP, "not written yet")
-def drop_blank(branch, rate, training):
-    raise NotImplementedError("your lines go here; then run the check below")
 
 
 @right(DROP)
@@ -604,106 +347,6 @@ def after_each(blocks, tokens, measure):
     return found
 
 
-@wrong(ALIKE, "similarity with itself")
-def with_itself(blocks, tokens):
-    return after_each(blocks, tokens, lambda z: table_of(z).mean())
-
-
-@wrong(ALIKE, "not of the count")
-def wrong_count(blocks, tokens):
-    return after_each(
-        blocks, tokens, lambda z: table_of(z).masked_fill(~others_of(z), 0).mean()
-    )
-
-
-@wrong(ALIKE, "different images")
-def across_pictures(blocks, tokens):
-    def measure(z):
-        z = z.flatten(0, 1)[None]
-        return table_of(z)[:, others_of(z)].mean()
-
-    return after_each(blocks, tokens, measure)
-
-
-@wrong(ALIKE, "products, not cosines")
-def products(blocks, tokens):
-    return after_each(blocks, tokens, lambda z: (z @ z.mT)[:, others_of(z)].mean())
-
-
-@wrong(ALIKE, "another axis")
-def wrong_axis(blocks, tokens):
-    def measure(z):
-        unit = F.normalize(z)
-        return (unit @ unit.mT)[:, others_of(z)].mean()
-
-    return after_each(blocks, tokens, measure)
-
-
-@wrong(ALIKE, "only neighbours")
-def neighbours(blocks, tokens):
-    return after_each(
-        blocks,
-        tokens,
-        lambda z: F.cosine_similarity(z[:, 1:], z[:, :-1], dim=-1).mean(),
-    )
-
-
-@wrong(ALIKE, "the sign is lost")
-def absolute(blocks, tokens):
-    return after_each(
-        blocks, tokens, lambda z: table_of(z)[:, others_of(z)].abs().mean()
-    )
-
-
-@wrong(ALIKE, "first image")
-def first_picture(blocks, tokens):
-    return after_each(blocks, tokens, lambda z: table_of(z)[0][others_of(z)].mean())
-
-
-@wrong(ALIKE, "with the first token")
-def with_the_first(blocks, tokens):
-    return after_each(
-        blocks,
-        tokens,
-        lambda z: F.cosine_similarity(z[:, :1], z[:, 1:], dim=-1).mean(),
-    )
-
-
-@wrong(ALIKE, "gets the first tokens again")
-def not_chained(blocks, tokens):
-    def measure(z):
-        return table_of(z)[:, others_of(z)].mean()
-
-    return [measure(block(tokens)).item() for block in blocks]
-
-
-@wrong(ALIKE, "Measure after it")
-def one_too_early(blocks, tokens):
-    found = []
-    for block in blocks:
-        found.append(table_of(tokens)[:, others_of(tokens)].mean().item())
-        tokens = block(tokens)
-    return found
-
-
-@wrong(ALIKE, "one value more")
-def one_too_many(blocks, tokens):
-    first = table_of(tokens)[:, others_of(tokens)].mean().item()
-    return [first, *by_mask(blocks, tokens)]
-
-
-@wrong(ALIKE, "because their cosine is 1")
-def all_but_ones(blocks, tokens):
-    return after_each(
-        blocks, tokens, lambda z: table_of(z)[table_of(z) < 0.99999].mean()
-    )
-
-
-@wrong(ALIKE, "of the last block")
-def only_the_last(blocks, tokens):
-    return by_mask(blocks, tokens)[-1:]
-
-
 @wrong(ALIKE, "expected a number")
 def tensors(blocks, tokens):
     return [torch.tensor(value) for value in by_mask(blocks, tokens)]
@@ -720,11 +363,6 @@ def tokens_changed(blocks, tokens):
     found = by_mask(blocks, tokens)
     tokens.data.copy_(F.normalize(tokens.data, dim=-1))
     return found
-
-
-@wrong(ALIKE, "not written yet")
-def alike_blank(blocks, tokens):
-    raise NotImplementedError("your lines go here; then run the check below")
 
 
 @right(ALIKE)
