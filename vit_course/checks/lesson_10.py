@@ -1,96 +1,85 @@
-"""Checks of the exercises of lesson 10: the whole model."""
+"""Tasks of the exercises of lesson 10: the whole model."""
 
-import math
 from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any, cast
+from functools import cache, partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from going_modular.encoder import TransformerEncoder, TransformerEncoderBlock
-from going_modular.multihead_attention import MultiheadSelfAttentionBlock
+from going_modular.multihead_attention import MultiheadSelfAttention
 from going_modular.vit import ViT
-from vit_course.checks.hints import (
-    NO_RETURN,
-    SHOWN_ONLY,
-    as_number,
-    compare,
-    equal,
-    hint,
-    is_a_class,
-    learners_code,
-    passed,
-    with_parameters,
-)
+from vit_course.checks.hints import NO_RETURN, hint, is_a_class
+from vit_course.checks.task import Case, Task
+
+SMALL = {"patch_size": 4, "embedding_dim": 6, "mlp_size": 8}
+SMALL |= {"num_heads": 2, "num_classes": 3}
+WIDE = {"patch_size": 4, "embedding_dim": 12, "mlp_size": 20}
+WIDE |= {"num_heads": 3, "num_classes": 5, "num_transformer_layers": 2}
+VITS: dict[str, dict[str, Any]] = {
+    "a ViT with 16 patches": SMALL | {"img_size": 16, "num_transformer_layers": 2},
+    "90 patches": SMALL | {"img_size": (36, 40), "num_transformer_layers": 11},
+    "2 patches": SMALL | {"img_size": (4, 8), "num_transformer_layers": 1},
+    "a ViT with 6 patches": WIDE | {"img_size": (8, 12)},
+    "a ViT of 3 layers": SMALL | {"img_size": 8, "num_transformer_layers": 3},
+    "a ViT with small tokens": WIDE | {"img_size": (8, 12)},  # LayerNorm's eps shows
+}
+
+
+@cache
+def _vit(kind: str) -> ViT:
+    """Makes a ViT with random weights, in evaluation."""
+    vit = ViT(**VITS[kind]).eval()
+    generator = torch.Generator().manual_seed(10)
+    scale = 0.003 if "small" in kind else 1.0
+    for name, p in vit.named_parameters():
+        p.data.normal_(std=0.5, generator=generator)
+        if any(part in name for part in ("attention.out_proj", "mlp.3", "embedding.")):
+            p.data.mul_(scale)
+    return vit
+
+
+# 1. Weights for the other pool
 
 TOKEN, POSITIONS = "embedding.class_token.weight", "embedding.position_embedding.weight"
 
 
-def _random_vit(scale: float = 1.0, **sizes) -> ViT:
-    """Makes a ViT with random weights, in evaluation.
-
-    With a small scale all tokens are small, so that LayerNorm's eps is noticed.
-    """
-    vit = ViT(**sizes).eval()
-    generator = torch.Generator().manual_seed(10)
-    last = ("attention.out_proj", "mlp.3", "embedding.")
-    with torch.no_grad():
-        for name, p in vit.named_parameters():
-            p.normal_(std=0.5, generator=generator)
-            if any(part in name for part in last):
-                p.mul_(scale)
-    return vit
+def _state(change: Callable) -> Callable:
+    """The state dict without the class token, and with other positions."""
+    return lambda state: {
+        name: change(w) if name == POSITIONS else w
+        for name, w in state.items()
+        if name != TOKEN
+    }
 
 
-def check_mean_state(answer) -> None:
-    """Checks the way from the weights of pool="cls" to those of pool="mean".
-
-    Raises:
-        Hint: it is not right yet.
-    """
-    small: dict[str, Any] = {"embedding_dim": 6, "mlp_size": 8}
-    small |= {"num_heads": 2, "num_classes": 3}
-    all_sizes = (
-        small | {"img_size": 16, "patch_size": 4, "num_transformer_layers": 2},
-        small | {"img_size": (36, 40), "patch_size": 4, "num_transformer_layers": 11},
-        small | {"img_size": (4, 8), "patch_size": 4, "num_transformer_layers": 1},
-    )
-    was_right = 0
-    for sizes in all_sizes:
-        state = _random_vit(**sizes).state_dict()
-        before = {name: w.clone() for name, w in state.items()}
-        with learners_code(was_right=was_right):
-            found = answer(state)
-        hint(found is not None, NO_RETURN)
-        hint(
-            isinstance(found, Mapping),
-            f"give back a dict: names and tensors. It gives {type(found).__name__}.",
-        )
-        _check_names(set(found), set(before))
-        not_tensors = [n for n, w in found.items() if not isinstance(w, torch.Tensor)]
-        hint(not not_tensors, f"`{(not_tensors or [''])[0]}` is not a tensor any more")
-        _check_positions(found[POSITIONS], before[POSITIONS], was_right)
-        for name, w in found.items():
-            same = name == POSITIONS or equal(w, before[name], tolerance=0)
-            hint(same, f"`{name}` has changed. The two models share it as it is.")
-        kept = set(state) == set(before) and all(
-            torch.equal(w, before[name]) for name, w in state.items()
-        )
-        hint(
-            kept,
-            "the state dict that was given has changed: the model with the class token "
-            "can no longer be loaded from it. Copy the dict first: `dict(state)`.",
-        )
-        with learners_code():
-            mean = ViT(pool="mean", **cast(dict[str, Any], sizes))
-            mean.load_state_dict(dict(found), strict=True)
-        was_right += 1
-    passed("weights for pool='mean': one name less, one row less")
+STATES = {
+    _state(lambda w: w): (
+        "the position embedding still has a row for the class token. Without it there "
+        "are N tokens."
+    ),
+    _state(lambda w: w[:, :-1]): (
+        "the last row of the position embedding is cut off. Each patch would get the "
+        "position of the one before: which row was the class token's?"
+    ),
+    _state(lambda w: w[0, 1:]): (
+        "the position embedding has lost its first axis: (N, D) in place of (1, N, D)."
+    ),
+    _state(lambda w: w[:, 1:65]): (
+        "the example has 64 patches, other models have more: take all rows but one."
+    ),
+}
 
 
-def _check_names(found: set[str], given: set[str]) -> None:
+def _call_state(answer, state: dict):
+    """Looks at the names, of which a state dict has too many for one hint."""
+    names = set(state) - {TOKEN}
+    found = answer(state)
+    if found is None or not isinstance(found, Mapping):
+        hint(found is None, "give back a dict: names and tensors")
+        return found
     hint(
         TOKEN not in found,
         f"`{TOKEN}` is still there. The other model has no class token, and strict "
@@ -101,402 +90,364 @@ def _check_names(found: set[str], given: set[str]) -> None:
         f"`{POSITIONS}` is gone. The patches need their positions; only the class "
         "token's row must go.",
     )
-    missing, more = given - found - {TOKEN}, found - given
-    hint(
-        not missing,
-        f"`{min(missing, default='')}` is missing. Both models have it.",
-    )
-    hint(not more, f"no model has `{min(more, key=str, default='')}`: keep the names.")
+    missing, more = sorted(names - set(found)), sorted(set(found) - names, key=str)
+    hint(not missing, f"`{(missing or [''])[0]}` is missing. Both models have it.")
+    hint(not more, f"no model has `{(more or [''])[0]}`: keep the names.")
+    return dict(found)
 
 
-def _check_positions(found: torch.Tensor, given: torch.Tensor, was_right: int) -> None:
-    expected = given[:, 1:]
-    hint(
-        found.shape != given.shape,
-        f"the position embedding still has {given.shape[1]} rows, one of them for the "
-        "class token. Without it there are N tokens.",
-    )
-    hint(
-        not equal(found, given[:, :-1], 0),
-        "the last row of the position embedding is cut off. Each patch would get the "
-        "position of the one before: which row was the class token's?",
-    )
-    hint(
-        not equal(found, expected[0], 0),
-        "the position embedding has lost its first axis: (N, D) in place of (1, N, D).",
-    )
-    mine, right = tuple(found.shape), tuple(expected.shape)
-    if mine != right:
-        hint(not was_right, SHOWN_ONLY)
-        hint(False, f"the position embedding has shape {mine}, expected {right}")
-    hint(
-        equal(found, expected, tolerance=0),
-        "the position embedding has the right shape and other values. Each patch keeps "
-        "its row as it was.",
-    )
-
-
-PYTORCH_NAMES = (
-    ("msa_block.layer_norm", "norm1"),
-    ("msa_block.attention.qkv.", "self_attn.in_proj_"),
-    ("msa_block.attention.out_proj", "self_attn.out_proj"),
-    ("mlp_block.layer_norm", "norm2"),
-    ("mlp_block.mlp.0", "linear1"),
-    ("mlp_block.mlp.3", "linear2"),
+check_mean_state = Task(
+    "mean_state",
+    "weights for pool='mean': one name less, one row less",
+    Case(
+        inputs=lambda: [(dict(_vit(kind).state_dict()),) for kind in list(VITS)[:3]],
+        call=_call_state,
+        right=_state(lambda w: w[:, 1:]),
+        mistakes=STATES,
+        tolerance=0.0,
+        gradient=False,
+        advice="Each patch keeps its row, and all else the two models share as it is.",
+    ),
 )
 
+# 2. PyTorch's encoder
 
-def _pytorch_encoder(vit: ViT, last_eps: float, changes: dict) -> nn.TransformerEncoder:
-    """Makes PyTorch's encoder with the weights of a ViT; changes are mistakes."""
-    block = cast(Any, vit.encoder[0])  # indexing gives a plain Module
-    options: dict[str, Any] = {"activation": "gelu", "layer_norm_eps": 1e-6}
-    options |= {"batch_first": True, "norm_first": True} | changes
-    layer = nn.TransformerEncoderLayer(
-        vit.head.in_features,
-        block.msa_block.attention.num_heads,
-        block.mlp_block.mlp[0].out_features,
-        **options,
-    )
-    norm = nn.LayerNorm(vit.head.in_features, eps=last_eps)
-    encoder = nn.TransformerEncoder(
-        layer, len(vit.encoder), norm, enable_nested_tensor=False
-    )
-    state = {f"norm.{name}": w for name, w in vit.layer_norm.state_dict().items()}
-    for name, w in vit.encoder.state_dict().items():
-        for ours, theirs in PYTORCH_NAMES:
-            name = name.replace(ours, theirs)
-        state[f"layers.{name}"] = w
-    encoder.load_state_dict(state)
-    return encoder.eval()
+PYTORCH_NAMES = {
+    "msa_block.layer_norm": "norm1",
+    "msa_block.attention.qkv.": "self_attn.in_proj_",
+    "msa_block.attention.out_proj": "self_attn.out_proj",
+    "mlp_block.layer_norm": "norm2",
+    "mlp_block.mlp.0": "linear1",
+    "mlp_block.mlp.3": "linear2",
+}
 
 
-def _first_token(tokens: torch.Tensor) -> torch.Tensor:
-    return tokens[:, 0]
+def _built_in(read: Callable = lambda z: z[:, 0], last_eps=1e-6, **changes) -> Callable:
+    """Logits through PyTorch's encoder; `read` and `changes` are mistakes."""
+
+    def built_in(kind: str, images: Tensor) -> Tensor:
+        vit, sizes = _vit(kind), VITS[kind]
+        options: dict[str, Any] = {"activation": "gelu", "layer_norm_eps": 1e-6}
+        options |= {"batch_first": True, "norm_first": True} | changes
+        dim, layers = sizes["embedding_dim"], sizes["num_transformer_layers"]
+        layer = nn.TransformerEncoderLayer(
+            dim, sizes["num_heads"], sizes["mlp_size"], **options
+        )
+        norm = nn.LayerNorm(dim, eps=last_eps)
+        encoder = nn.TransformerEncoder(layer, layers, norm, enable_nested_tensor=False)
+        state = {f"norm.{name}": w for name, w in vit.layer_norm.state_dict().items()}
+        for name, w in vit.encoder.state_dict().items():
+            for ours, theirs in PYTORCH_NAMES.items():
+                name = name.replace(ours, theirs)
+            state[f"layers.{name}"] = w
+        encoder.load_state_dict(state)
+        return vit.head(read(encoder.eval()(vit.embedding(images))))
+
+    return built_in
 
 
-def _pytorch_vit(vit, read: Callable = _first_token, last_eps=1e-6, **changes):
-    """Gives a function: images -> logits through PyTorch's encoder."""
-    encoder = _pytorch_encoder(vit, last_eps, changes)
-    return lambda images: vit.head(read(encoder(vit.embedding(images))))
+def _normed_twice(kind: str, images: Tensor) -> Tensor:
+    return _built_in(lambda z: _vit(kind).layer_norm(z[:, 0]))(kind, images)
 
 
-def _built_in_mistakes(vit: ViT) -> dict[str, Callable]:
-    make = partial(_pytorch_vit, vit)
-    eps = "right but for small tokens: {} of PyTorch's 1e-5. The paper's code has 1e-6."
-    return {
+EPS = "right but for small tokens: {} PyTorch's eps of 1e-5. The paper's code has 1e-6."
+BUILT = {
+    _built_in(batch_first=False): (
         "batch and tokens are mixed up: without `batch_first=True`, PyTorch takes axis "
-        "0 for the tokens, and images attend to each other.": make(batch_first=False),
+        "0 for the tokens, and images attend to each other."
+    ),
+    _built_in(norm_first=False): (
         "the layers are post-norm, PyTorch's default. The ViT normalises before "
-        "attention and MLP.": make(norm_first=False),
-        "the MLP has a ReLU, PyTorch's default. The paper has GELU.": (
-            make(activation="relu")
-        ),
-        "close, but not equal: GELU in its tanh approximation. Ours uses erf.": (
-            make(activation=partial(F.gelu, approximate="tanh"))
-        ),
+        "attention and MLP."
+    ),
+    _built_in(activation="relu"): (
+        "the MLP has a ReLU, PyTorch's default. The paper has GELU."
+    ),
+    _built_in(activation=partial(F.gelu, approximate="tanh")): (
+        "close, but not equal: GELU in its tanh approximation. Ours uses erf."
+    ),
+    _built_in(lambda z: z[0]): (
         "the head reads `[0]`: all tokens of the first image. It needs token 0 of each "
-        "image.": make(lambda tokens: tokens[0]),
-        "the head reads the last patch. The class token is token 0.": (
-            make(lambda tokens: tokens[:, -1])
-        ),
-        "the head reads the first patch. The class token is token 0.": (
-            make(lambda tokens: tokens[:, 1])
-        ),
-        "the head reads the mean over all tokens. Here it is the class token alone.": (
-            make(lambda tokens: tokens.mean(dim=1))
-        ),
-        "the head reads the mean over the patches. Here it is the class token.": (
-            make(lambda tokens: tokens[:, 1:].mean(dim=1))
-        ),
-        "there is one output for each token. Only the class token goes to the head.": (
-            make(lambda tokens: tokens)
-        ),
+        "image."
+    ),
+    (_built_in(lambda z: z[:, -1]), _built_in(lambda z: z[:, 1])): (
+        "the head reads a patch, the last or the first. The class token is token 0."
+    ),
+    (_built_in(lambda z: z.mean(dim=1)), _built_in(lambda z: z[:, 1:].mean(dim=1))): (
+        "the head reads the mean over tokens. Here it is the class token alone."
+    ),
+    _built_in(lambda z: z): (
+        "there is one output for each token. Only the class token goes to the head."
+    ),
+    lambda kind, images: _vit(kind)(images).softmax(dim=-1): (
         "the outputs are probabilities. The model returns logits; the loss brings its "
-        "own softmax.": lambda images: make()(images).softmax(dim=-1),
-        "the class token is normalised once more. `encoder.norm` has done it.": (
-            make(lambda tokens: vit.layer_norm(tokens[:, 0]))
-        ),
-        eps.format("all LayerNorms have the eps"): (
-            make(layer_norm_eps=1e-5, last_eps=1e-5)
-        ),
-        eps.format("the layers have the eps"): make(layer_norm_eps=1e-5),
-        eps.format("the last LayerNorm has the eps"): make(last_eps=1e-5),
-    }
+        "own softmax."
+    ),
+    _normed_twice: "the class token is normalised twice. `encoder.norm` has done it.",
+    _built_in(layer_norm_eps=1e-5, last_eps=1e-5): EPS.format("all LayerNorms have"),
+    _built_in(layer_norm_eps=1e-5): EPS.format("the layers have"),
+    _built_in(last_eps=1e-5): EPS.format("the last LayerNorm has"),
+}
 
 
 def _loading(error: Exception) -> str:
     """Hint for weights that do not fit the learner's model."""
     text = str(error)
+    first = text.splitlines()[1].strip() if "\n" in text else text
     if "msa_block" in text:
         return (
             "the names of our weights were not translated: is `load_ours` as it was "
             "given, and have the cells above been run?"
         )
+    if "size mismatch" in text and "Missing key" not in text:
+        return (
+            "the weights of a model of other sizes do not fit: does each argument of "
+            "`__init__` reach its part?"
+        )
     if "Missing key" not in text and "Unexpected key" not in text:
-        if "size mismatch" in text:
-            return (
-                "the weights of a model of other sizes do not fit: does each argument "
-                "of `__init__` reach its part?"
-            )
         return ""
-    if "encoder.norm." in text and "encoder.layers.0." not in text:
+    if "encoder.layers.0." in text or "encoder." not in text:
+        return (
+            "our weights do not find their places. The attributes are `embedding`, "
+            f"`encoder` and `head`, as in the table. PyTorch says: {first[:120]}"
+        )
+    if "encoder.norm." in text:
         return (
             "Equation 4's LayerNorm is missing in `encoder`: nn.TransformerEncoder "
             "takes it as `norm`, and has none otherwise."
         )
-    if "encoder.layers." in text and "encoder.layers.0." not in text:
-        return "`encoder` has another number of layers than `num_transformer_layers`."
-    first = text.splitlines()[1].strip() if "\n" in text else text
-    return (
-        "our weights do not find their places. The attributes are `embedding`, "
-        f"`encoder` and `head`, as in the table. PyTorch says: {first[:120]}"
-    )
+    return "`encoder` has another number of layers than `num_transformer_layers`."
 
 
-def check_built_in_vit(answer: type) -> None:
-    """Checks a ViT on nn.TransformerEncoder: our weights, our logits.
-
-    Raises:
-        Hint: it is not right yet.
-    """
+def _call_built_in(answer, kind: str, images: Tensor):
+    """Makes the model, and gives it our weights."""
     is_a_class(answer, "BuiltInViT")
-    rectangle = dict(img_size=(8, 12), patch_size=4, num_transformer_layers=2)
-    rectangle |= dict(embedding_dim=12, mlp_size=20, num_heads=3, num_classes=5)
-    square = dict(img_size=9, patch_size=3, num_transformer_layers=3)
-    square |= dict(embedding_dim=8, mlp_size=10, num_heads=2, num_classes=2)
-    generator = torch.Generator().manual_seed(1)
-    for sizes, scale in ((rectangle, 1.0), (square, 1.0), (rectangle, 0.003)):
-        vit = _random_vit(scale, **sizes)
-        with learners_code():
-            model = answer(**sizes)
-        _check_parts(model)
-        with learners_code(_loading):
-            model.load_ours(vit.state_dict())
-        counts = [sum(p.numel() for p in m.parameters()) for m in (model, vit)]
-        hint(
-            counts[0] == counts[1],
-            f"the model has {counts[0]} parameters, ours of the same sizes {counts[1]}",
-        )
-        inputs = [
-            (torch.rand(b, 3, *vit.embedding.img_size, generator=generator),)
-            for b in (2, 1, 5)
-        ]
-        compare(
-            model.eval(),
-            vit,
-            inputs,
-            _built_in_mistakes(vit),
-            advice="Lesson 09 lists the arguments that make PyTorch's layer ours.",
-        )
-    passed("our weights in PyTorch's encoder, our logits out of it")
-
-
-def _check_parts(model: nn.Module) -> None:
+    model = answer(**VITS[kind])
     parts = list(model.modules())
     hint(
-        any(isinstance(m, nn.TransformerEncoder) for m in parts),
-        "the model has no nn.TransformerEncoder. This task wants PyTorch's encoder in "
-        "the place of ours.",
-    )
-    hint(
-        not any(isinstance(m, TransformerEncoderBlock) for m in parts),
-        "the model still has blocks of the lesson. PyTorch's encoder replaces them.",
+        any(isinstance(m, nn.TransformerEncoder) for m in parts)
+        and not any(isinstance(m, TransformerEncoderBlock) for m in parts),
+        "the model has no nn.TransformerEncoder, or has still blocks of the lesson. "
+        "This task wants PyTorch's encoder in the place of ours.",
     )
     hint(
         hasattr(model, "load_ours"),
         "the method `load_ours` is gone; keep it as it was given.",
     )
-
-
-def _equation_4(z, scale, bias, weight, offset, eps=1e-6, read=_first_token):
-    y = F.layer_norm(read(z), z.shape[-1:], scale, bias, eps)
-    return F.linear(y, weight, offset)
-
-
-def _without_norm(z, scale, bias, weight, offset):
-    return F.linear(z[:, 0], weight, offset)
-
-
-def _first_image_for_all(z, *parameters):
-    return _equation_4(z[:1].expand_as(z), *parameters)
-
-
-HEAD_MISTAKES = {
-    "`[0]` is still all tokens of the first image. Keep all of axis 0, the images; of "
-    "axis 1, the tokens, take the first.": (partial(_equation_4, read=lambda z: z[0])),
-    "all images get the logits of the first one.": _first_image_for_all,
-    "this is the last token, a patch. The class token is token 0.": (
-        partial(_equation_4, read=lambda z: z[:, -1])
-    ),
-    "this is the first patch. The class token is token 0.": (
-        partial(_equation_4, read=lambda z: z[:, 1])
-    ),
-    "this is the mean over tokens. Equation 4 reads the class token.": (
-        partial(_equation_4, read=lambda z: z.mean(dim=1))
-    ),
-    "there is one output for each token. Equation 4 reads the class token only.": (
-        partial(_equation_4, read=lambda z: z)
-    ),
-    "the class token's axis is still there: (B, 1, K) in place of (B, K). An index, 0, "
-    "takes an axis away; a slice, :1, keeps it.": (
-        partial(_equation_4, read=lambda z: z[:, :1])
-    ),
-    "the first of the D features is taken, not the first token: [:, 0].": (
-        lambda z, *parameters: _equation_4(z, *parameters, read=lambda z: z[..., 0])
-    ),
-    "LN is missing: the head gets the class token as the last block left it.": (
-        _without_norm
-    ),
-    "right but for small tokens: the eps is PyTorch's 1e-5, the paper's code has "
-    "1e-6.": partial(_equation_4, eps=1e-5),
-    "the outputs are probabilities. The model returns logits; the loss brings its own "
-    "softmax.": lambda *given: _equation_4(*given).softmax(dim=-1),
-}
-
-
-def check_mended_head(answer: type) -> None:
-    """Checks Equation 4 with its head, for batches of every size.
-
-    Raises:
-        Hint: it is not right yet.
-    """
-    is_a_class(answer, "MendedHead")
-    generator = torch.Generator().manual_seed(4)
-
-    def draw(*shape):
-        return torch.randn(*shape, generator=generator)
-
-    names = ("layer_norm.weight", "layer_norm.bias", "head.weight", "head.bias")
-    for dim, classes in ((8, 3), (6, 4)):
-        with learners_code():
-            module = answer(dim, classes)
-        inputs = [
-            (scale * draw(b, n, dim), draw(dim), draw(dim), draw(classes, dim))
-            for b, n, scale in (
-                (5, 5, 1),
-                (2, 7, 1),
-                (1, 3, 1),
-                (6, 2, 1),
-                (3, 4, 0.003),
-            )
-        ]
-        inputs = [(*given, draw(classes)) for given in inputs]
-        compare(
-            with_parameters(module, *names),
-            _equation_4,
-            inputs,
-            HEAD_MISTAKES,
-            advice="Equation 4: LN of token 0 of each image; then the head.",
-        )
-    passed("mended: token 0 of each image")
-
-
-def _parts(dim: int, mlp_size: int, layers: int, n: int) -> tuple[int, int]:
-    """Multiply-adds of the dense layers and of the pairs, by formula."""
-    return layers * n * (4 * dim**2 + 2 * dim * mlp_size), layers * 2 * n**2 * dim
-
-
-def check_measured_parts(answer) -> None:
-    """Checks the multiply-adds that grow with n and with n², told apart by counting.
-
-    Raises:
-        Hint: it is not right yet.
-    """
-    with torch.device("meta"):
-        modules = (
-            (TransformerEncoderBlock(48, 4, 192), 48, 192, 1, 10),
-            (TransformerEncoderBlock(12, 3, 20), 12, 20, 1, 5),
-            (MultiheadSelfAttentionBlock(8, 2), 8, 0, 1, 3),
-            (
-                TransformerEncoder(
-                    *(TransformerEncoderBlock(6, 1, 10) for _ in range(3))
-                ),
-                *(6, 10, 3, 40),
-            ),
-        )
-    for module, dim, mlp_size, layers, n in modules:
-        with learners_code():
-            found = answer(module, dim, n)
-        dense, pairs = _parts(dim, mlp_size, layers, n)
-        _check_measured(_numbers(found), dense, pairs, n, dim)
-    passed("the part that grows with n, the part with n², and where they are equal")
-
-
-def _numbers(found) -> dict[str, float]:
-    keys = {"dense", "pairs", "half"}
+    model.load_ours(_vit(kind).state_dict())
+    mine, ours = (sum(p.numel() for p in m.parameters()) for m in (model, _vit(kind)))
     hint(
-        isinstance(found, Mapping) and set(found) == keys,
+        mine == ours,
+        f"the model has {mine} parameters, ours of the same sizes {ours}",
+    )
+    return model.eval()(images)
+
+
+def _inputs_of_vits() -> list[tuple]:
+    g = torch.Generator().manual_seed(1)
+    return [
+        (kind, torch.rand(b, 3, *_vit(kind).embedding.img_size, generator=g))
+        for kind in list(VITS)[3:]
+        for b in (2, 1, 5)
+    ]
+
+
+check_built_in_vit = Task(
+    "BuiltInViT",
+    "our weights in PyTorch's encoder, our logits out of it",
+    Case(
+        inputs=_inputs_of_vits,
+        call=_call_built_in,
+        right=lambda kind, images: _vit(kind)(images),
+        mistakes=BUILT,
+        explain=_loading,
+        advice="Lesson 09 lists the arguments that make PyTorch's layer ours.",
+    ),
+)
+
+# 3. Find the bug: Equation 4
+
+
+def _equation_4(read: Callable = lambda z: z[:, 0], eps: float = 1e-6) -> Callable:
+    """LN and head of the tokens that `read` takes."""
+
+    def equation_4(z, scale, bias, weight, offset):
+        y = F.layer_norm(read(z), z.shape[-1:], scale, bias, eps)
+        return F.linear(y, weight, offset)
+
+    return equation_4
+
+
+def _inputs_of_heads() -> list[tuple]:
+    g, inputs = torch.Generator().manual_seed(4), []
+    sizes = (5, 5, 1), (2, 7, 1), (1, 3, 1), (6, 2, 1), (3, 4, 0.003)
+    for dim, classes in ((8, 3), (6, 4)):
+        for b, n, scale in sizes:
+            shapes = (b, n, dim), (dim,), (dim,), (classes, dim), (classes,)
+            z, *parameters = (torch.randn(shape, generator=g) for shape in shapes)
+            inputs.append((scale * z, *parameters))
+    return inputs
+
+
+HEADS = {
+    _equation_4(lambda z: z[0]): (
+        "`[0]` is still all tokens of the first image. Keep all of axis 0, the images; "
+        "of axis 1, the tokens, take the first."
+    ),
+    _equation_4(lambda z: z[:1, 0].expand(len(z), -1)): (
+        "all images get the logits of the first one."
+    ),
+    _equation_4(lambda z: z[:, -1]): (
+        "this is the last token, a patch. The class token is token 0."
+    ),
+    _equation_4(lambda z: z[:, 1]): (
+        "this is the first patch. The class token is token 0."
+    ),
+    _equation_4(lambda z: z.mean(dim=1)): (
+        "this is the mean over tokens. Equation 4 reads the class token."
+    ),
+    _equation_4(lambda z: z): (
+        "there is one output for each token. Equation 4 reads the class token only."
+    ),
+    _equation_4(lambda z: z[:, :1]): (
+        "the class token's axis is still there: (B, 1, K) in place of (B, K). An "
+        "index, 0, takes an axis away; a slice, :1, keeps it."
+    ),
+    _equation_4(lambda z: z[..., 0]): (
+        "the first of the D features is taken, not the first token: [:, 0]."
+    ),
+    lambda z, scale, bias, weight, offset: F.linear(z[:, 0], weight, offset): (
+        "LN is missing: the head gets the class token as the last block left it."
+    ),
+    _equation_4(eps=1e-5): (
+        "right but for small tokens: the eps is PyTorch's 1e-5, the paper's code has "
+        "1e-6."
+    ),
+    lambda *given: _equation_4()(*given).softmax(dim=-1): (
+        "the outputs are probabilities. The model returns logits; the loss brings its "
+        "own softmax."
+    ),
+}
+check_mended_head = Task(
+    "MendedHead",
+    "mended: token 0 of each image",
+    Case(
+        sizes=lambda z, scale, bias, weight, offset: (z.shape[-1], len(weight)),
+        parameters=("layer_norm.weight", "layer_norm.bias", "head.weight", "head.bias"),
+        inputs=_inputs_of_heads,
+        right=_equation_4(),
+        mistakes=HEADS,
+        advice="Equation 4: LN of token 0 of each image; then the head.",
+    ),
+)
+
+# 4. Where the work goes
+
+
+def _inputs_of_parts() -> list[tuple]:
+    with torch.device("meta"):
+        three = TransformerEncoder(*(TransformerEncoderBlock(6, 1, 10) for _ in "123"))
+        return [
+            (TransformerEncoderBlock(48, 4, 192), 48, 10),
+            (TransformerEncoderBlock(12, 3, 20), 12, 5),
+            (MultiheadSelfAttention(8, 2), 8, 3),
+            (three, 6, 40),
+        ]
+
+
+def _parts(formula: Callable) -> Callable:
+    """What `formula(dense, pairs, n, D)` makes of the two parts of a module."""
+
+    def parts(module: nn.Module, dim: int, n: int):
+        linear = [m for m in module.modules() if isinstance(m, nn.Linear)]
+        layers = sum(isinstance(m, MultiheadSelfAttention) for m in module.modules())
+        dense = n * sum(m.weight.numel() for m in linear)
+        return formula(dense, 2 * n**2 * dim * layers, n, dim)
+
+    return parts
+
+
+def _both(formula: Callable) -> Callable:
+    values = _parts(formula)
+    return lambda *given: dict(zip(("dense", "pairs"), values(*given), strict=True))
+
+
+def _measured(answer, *given):
+    found = answer(*given)
+    hint(found is not None, NO_RETURN)
+    hint(
+        isinstance(found, Mapping) and set(found) == {"dense", "pairs", "half"},
         "give back a dict with the keys 'dense', 'pairs' and 'half'",
     )
-    found = {key: as_number(value) for key, value in found.items()}
-    for key, value in found.items():
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        hint(number, f"'{key}' must be a number, got {type(value).__name__}")
     return found
 
 
-def _check_measured(found, dense: int, pairs: int, n: int, dim: int) -> None:
-    mine = found["dense"], found["pairs"]
-
-    def is_near(ours, right) -> bool:
-        return all(map(partial(math.isclose, rel_tol=1e-6), ours, right))
-
-    wrong = {
-        "'dense' and 'pairs' are swapped: dense layers work on each token alone.": (
-            pairs,
-            dense,
-        ),
-        "these are FLOPs, two for each multiply-add.": (2 * dense, 2 * pairs),
+PARTS = {
+    _both(lambda dense, pairs, n, _: (pairs, dense)): (
+        "'dense' and 'pairs' are swapped: dense layers work on each token alone."
+    ),
+    _both(lambda dense, pairs, n, _: (2 * dense, 2 * pairs)): (
+        "these are FLOPs, two for each multiply-add."
+    ),
+    _both(lambda dense, pairs, n, _: (dense - pairs, 2 * pairs)): (
         "count(2n) - 2 count(n) is not yet the part of the pairs: doubled tokens make "
-        "four times the pairs, and only two times were taken away.": (
-            dense - pairs,
-            2 * pairs,
-        ),
-        "'dense' is the whole count. The pairs are in it, too.": (dense + pairs, pairs),
-        "a second product is missing in 'pairs': scores, and the average of the "
-        "values.": (dense, pairs / 2),
-        "both are those of 2n tokens; asked for are n.": (2 * dense, 4 * pairs),
-        "these are a and b, for one token and one pair; asked for are a n and b n².": (
-            dense / n,
-            pairs / n**2,
-        ),
-        "count(2n) - count(n) is what n more tokens cost, not the pairs alone.": (
-            -2 * pairs,
-            dense + 3 * pairs,
-        ),
-    }
-    for text, values in wrong.items():
-        hint(not is_near(mine, values), text)
-    hint(
-        is_near(mine, (dense, pairs)),
-        f"for D = {dim} and {n} tokens it gives 'dense' {mine[0]:g} and 'pairs' "
-        f"{mine[1]:g}; they are {dense} and {pairs}. The count for n is a n + b n².",
-    )
-    half, right = found["half"], n * dense / pairs
-    hint(
-        not is_near([half], [dense / pairs]),
+        "four times the pairs, and only two times were taken away."
+    ),
+    _both(lambda dense, pairs, n, _: (dense + pairs, pairs)): (
+        "'dense' is the whole count. The pairs are in it, too."
+    ),
+    _both(lambda dense, pairs, n, _: (dense, pairs / 2)): (
+        "a second product is missing in 'pairs': scores, and the average of the values."
+    ),
+    _both(lambda dense, pairs, n, _: (2 * dense, 4 * pairs)): (
+        "both are those of 2n tokens; asked for are n."
+    ),
+    _both(lambda dense, pairs, n, _: (dense / n, pairs / n**2)): (
+        "these are a and b, for one token and one pair; asked for are a n and b n²."
+    ),
+    _both(lambda dense, pairs, n, _: (-2 * pairs, dense + 3 * pairs)): (
+        "count(2n) - count(n) is what n more tokens cost, not the pairs alone."
+    ),
+    _both(lambda dense, pairs, n, dim: (12 * n * dim**2, 2 * n**2 * dim)): (
+        "this is the formula for one block with an MLP of 4 D. Count instead."
+    ),
+}
+HALVES = {
+    _parts(lambda dense, pairs, n, _: dense / pairs): (
         "'half' is the ratio of the parts. With how many tokens are they equal? One "
-        "grows with n, the other with n².",
-    )
-    hint(
-        not is_near([half], [n * (dense / pairs) ** 0.5]),
+        "grows with n, the other with n²."
+    ),
+    _parts(lambda dense, pairs, n, _: n * (dense / pairs) ** 0.5): (
         "'half' has a square root too much: a n = b n² has one n on each side to "
-        "cancel.",
-    )
-    hint(
-        not is_near([half], [n * pairs / dense]),
-        "'half' is upside down: the more the dense layers cost, the later it comes.",
-    )
-    hint(
-        not is_near([half], [right - 1]),
-        "'half' counts patches. Asked for are tokens, with the class token.",
-    )
-    hint(
-        right == 6 * dim or not is_near([half], [6 * dim]),
-        "6 D is right only for a block with an MLP of 4 D. Take it from your counts.",
-    )
-    hint(
-        is_near([half], [right]),
-        f"for D = {dim} 'half' is {half:g}; with that many tokens the parts are not "
-        "equal.",
-    )
+        "cancel."
+    ),
+    _parts(lambda dense, pairs, n, _: n * pairs / dense): (
+        "'half' is upside down: the more the dense layers cost, the later it comes."
+    ),
+    _parts(lambda dense, pairs, n, _: n * dense / pairs - 1): (
+        "'half' counts patches. Asked for are tokens, with the class token."
+    ),
+    _parts(lambda dense, pairs, n, dim: 6 * dim): (
+        "6 D is right only for a block with an MLP of 4 D. Take it from your counts."
+    ),
+}
+check_measured_parts = Task(
+    "measure_parts",
+    "the part that grows with n, the part with n², and where they are equal",
+    Case(
+        inputs=_inputs_of_parts,
+        call=lambda *given: {k: v for k, v in _measured(*given).items() if k != "half"},
+        right=_both(lambda dense, pairs, n, _: (dense, pairs)),
+        mistakes=PARTS,
+        gradient=False,
+        advice="The count for n tokens is a n + b n².",
+    ),
+    Case(
+        inputs=_inputs_of_parts,
+        call=lambda *given: _measured(*given)["half"],
+        right=_parts(lambda dense, pairs, n, _: n * dense / pairs),
+        mistakes=HALVES,
+        gradient=False,
+        advice="With that many tokens, 'half', the parts are not equal.",
+    ),
+)

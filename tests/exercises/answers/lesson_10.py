@@ -1,7 +1,6 @@
 """Answers to the exercises of lesson 10."""
 
 import copy
-from functools import partial
 
 import numpy as np
 import torch
@@ -31,24 +30,12 @@ def keeps_all_rows(state):
     return {name: w for name, w in state.items() if name != TOKEN}
 
 
-@wrong(STATE, "the last row")
-def cuts_the_last(state):
-    found = keeps_all_rows(state)
-    found[POSITIONS] = found[POSITIONS][:, :-1]
-    return found
-
-
 @wrong(STATE, "is gone")
 def without_positions(state):
     return {n: w for n, w in state.items() if n not in (TOKEN, POSITIONS)}
 
 
-@wrong(STATE, "lost its first axis")
-def without_batch_axis(state):
-    return keeps_all_rows(state) | {POSITIONS: state[POSITIONS][0, 1:]}
-
-
-@wrong(STATE, "can no longer be loaded")
+@wrong(STATE, "the list or the dict")
 def pops(state):
     del state[TOKEN]
     state[POSITIONS] = state[POSITIONS][:, 1:]
@@ -61,17 +48,12 @@ def body_only(state):
     return {name: w for name, w in found.items() if not name.startswith("head")}
 
 
-@wrong(STATE, "belongs to the example")
-def for_64_patches(state):
-    return keeps_all_rows(state) | {POSITIONS: state[POSITIONS][:, 1:65]}
-
-
 @wrong(STATE, "expected (1, 16, 6)")
 def another_axis(state):
     return keeps_all_rows(state) | {POSITIONS: state[POSITIONS][..., 1:]}
 
 
-@wrong(STATE, "other values")
+@wrong(STATE, "Each patch keeps its row")
 def row_moved_to_patches(state):
     positions = state[POSITIONS]
     return keeps_all_rows(state) | {POSITIONS: positions[:, 1:] + positions[:, :1]}
@@ -83,7 +65,7 @@ def renames(state):
     return found | drops_a_row(state)
 
 
-@wrong(STATE, "share it as it is")
+@wrong(STATE, "share as it is")
 def rescales_the_head(state):
     return drops_a_row(state) | {"head.weight": 2 * state["head.weight"]}
 
@@ -91,16 +73,6 @@ def rescales_the_head(state):
 @wrong(STATE, "give back a dict")
 def gives_a_list(state):
     return list(drops_a_row(state).items())
-
-
-@wrong(STATE, "missing")
-def no_return(state):
-    drops_a_row(state)
-
-
-@wrong(STATE, "not written yet")
-def state_blank(state):
-    raise NotImplementedError("your lines go here; then run the check below")
 
 
 @right(STATE)
@@ -178,46 +150,6 @@ class BuiltIn(nn.Module):
         self.load_state_dict({built_in_name(name): w for name, w in state.items()})
 
 
-@wrong(BUILT, "batch and tokens")
-class NotBatchFirst(BuiltIn):
-    changes = {"batch_first": False}
-
-
-@wrong(BUILT, "post-norm")
-class NotNormFirst(BuiltIn):
-    changes = {"norm_first": False}
-
-
-@wrong(BUILT, "ReLU")
-class WithReLU(BuiltIn):
-    changes = {"activation": "relu"}
-
-
-@wrong(BUILT, "tanh")
-class WithTanh(BuiltIn):
-    changes = {"activation": partial(F.gelu, approximate="tanh")}
-
-
-@wrong(BUILT, "the layers have the eps")
-class DefaultEps(BuiltIn):
-    changes = {"layer_norm_eps": 1e-5}
-
-
-@wrong(BUILT, "the last LayerNorm has the eps")
-class DefaultLastEps(BuiltIn):
-    changes = {"last_eps": 1e-5}
-
-
-@wrong(BUILT, "all LayerNorms have the eps")
-class DefaultEpsEverywhere(BuiltIn):
-    changes = {"layer_norm_eps": 1e-5, "last_eps": 1e-5}
-
-
-@wrong(BUILT, "LayerNorm is missing in `encoder`")
-class WithoutLastNorm(BuiltIn):
-    changes = {"last_eps": None}
-
-
 @wrong(BUILT, "LayerNorm is missing in `encoder`")
 class LastNormOutside(BuiltIn):
     changes = {"last_eps": None}
@@ -228,42 +160,6 @@ class LastNormOutside(BuiltIn):
 
     def read(self, tokens):
         return self.layer_norm(tokens[:, 0])
-
-
-@wrong(BUILT, "all tokens of the first image")
-class FirstPicture(BuiltIn):
-    def read(self, tokens):
-        return tokens[0]
-
-
-@wrong(BUILT, "last patch")
-class LastToken(BuiltIn):
-    def read(self, tokens):
-        return tokens[:, -1]
-
-
-@wrong(BUILT, "mean over all tokens")
-class MeanOfTokens(BuiltIn):
-    def read(self, tokens):
-        return tokens.mean(dim=1)
-
-
-@wrong(BUILT, "one output for each token")
-class AllTokens(BuiltIn):
-    def read(self, tokens):
-        return tokens
-
-
-@wrong(BUILT, "normalised once more")
-class NormedTwice(BuiltIn):
-    def read(self, tokens):
-        return self.encoder.norm(tokens[:, 0])
-
-
-@wrong(BUILT, "probabilities")
-class Probabilities(BuiltIn):
-    def forward(self, images):
-        return super().forward(images).softmax(dim=1)
 
 
 @wrong(BUILT, "no gradient arrives")
@@ -317,13 +213,6 @@ class LoadsWhatFits(BuiltIn):
         self.load_state_dict(weights, strict=False)
 
 
-@wrong(BUILT, "not written yet")
-class BuiltBlank(nn.Module):
-    def __init__(self, **sizes):
-        super().__init__()
-        raise NotImplementedError("your lines go here; then run the check below")
-
-
 @right(BUILT)
 class NormAfterIndex(BuiltIn):
     def forward(self, images):
@@ -361,71 +250,6 @@ class Head(nn.Module):
         return self.head(self.layer_norm(self.read(z)))
 
 
-@wrong(HEAD, "still all tokens")
-class StillBuggy(Head):
-    def read(self, z):
-        return z[0]
-
-
-@wrong(HEAD, "logits of the first one")
-class FirstForAll(Head):
-    def read(self, z):
-        return z[0, 0].expand(len(z), -1)
-
-
-@wrong(HEAD, "last token")
-class LastOfAll(Head):
-    def read(self, z):
-        return z[:, -1]
-
-
-@wrong(HEAD, "first patch")
-class FirstPatch(Head):
-    def read(self, z):
-        return z[:, 1]
-
-
-@wrong(HEAD, "mean over tokens")
-class MeanForAll(Head):
-    def read(self, z):
-        return z.mean(dim=1)
-
-
-@wrong(HEAD, "each token")
-class AllTokensAgain(Head):
-    def read(self, z):
-        return z
-
-
-@wrong(HEAD, "a slice, :1, keeps it")
-class Sliced(Head):
-    def read(self, z):
-        return z[:, :1]
-
-
-@wrong(HEAD, "first of the D features")
-class FirstNumber(Head):
-    def read(self, z):
-        return z[..., 0]
-
-
-@wrong(HEAD, "LN is missing")
-class WithoutNorm(Head):
-    def forward(self, z):
-        return self.head(z[:, 0])
-
-
-@wrong(HEAD, "eps")
-class HeadDefaultEps(Head):
-    eps = 1e-5
-
-
-@wrong(HEAD, "probabilities")
-class HeadWithSoftmax(Head):
-    def forward(self, z):
-        return super().forward(z).softmax(-1)
-
-
 @wrong(HEAD, "no parameter `head.bias`")
 class WithoutBias(Head):
     def __init__(self, embedding_dim, num_classes):
@@ -443,12 +267,6 @@ class HeadDetached(Head):
 class FivePictures(Head):
     def read(self, z):
         return torch.stack([z[i, 0] for i in range(5)])
-
-
-@wrong(HEAD, "not written yet")
-class HeadBlank(Head):
-    def forward(self, z):
-        raise NotImplementedError("your lines go here; then run the check below")
 
 
 @right(HEAD)
@@ -480,76 +298,6 @@ def solved(module, embedding_dim, num_tokens, count=count):
     return once - pairs, pairs
 
 
-@wrong(PARTS, "two times were taken away")
-def not_halved(module, embedding_dim, num_tokens):
-    once = count(module, embedding_dim, num_tokens)
-    pairs = count(module, embedding_dim, 2 * num_tokens) - 2 * once
-    return as_dict(once - pairs, pairs, num_tokens * (once - pairs) / pairs)
-
-
-@wrong(PARTS, "n more tokens cost")
-def plain_difference(module, embedding_dim, num_tokens):
-    once = count(module, embedding_dim, num_tokens)
-    pairs = count(module, embedding_dim, 2 * num_tokens) - once
-    return as_dict(once - pairs, pairs, num_tokens * (once - pairs) / pairs)
-
-
-@wrong(PARTS, "FLOPs")
-def flops(module, embedding_dim, num_tokens):
-    dense, pairs = solved(module, embedding_dim, num_tokens)
-    return as_dict(2 * dense, 2 * pairs, num_tokens * dense / pairs)
-
-
-@wrong(PARTS, "swapped")
-def swapped(module, embedding_dim, num_tokens):
-    dense, pairs = solved(module, embedding_dim, num_tokens)
-    return as_dict(pairs, dense, num_tokens * dense / pairs)
-
-
-@wrong(PARTS, "whole count")
-def dense_is_all(module, embedding_dim, num_tokens):
-    dense, pairs = solved(module, embedding_dim, num_tokens)
-    return as_dict(dense + pairs, pairs, num_tokens * dense / pairs)
-
-
-@wrong(PARTS, "one token and one pair")
-def a_and_b(module, embedding_dim, num_tokens):
-    dense, pairs = solved(module, embedding_dim, num_tokens)
-    a, b = dense / num_tokens, pairs / num_tokens**2
-    return as_dict(a, b, a / b)
-
-
-@wrong(PARTS, "ratio of the parts")
-def ratio(module, embedding_dim, num_tokens):
-    dense, pairs = solved(module, embedding_dim, num_tokens)
-    return as_dict(dense, pairs, dense / pairs)
-
-
-@wrong(PARTS, "upside down")
-def upside_down(module, embedding_dim, num_tokens):
-    dense, pairs = solved(module, embedding_dim, num_tokens)
-    return as_dict(dense, pairs, num_tokens * pairs / dense)
-
-
-@wrong(PARTS, "counts patches")
-def patches(module, embedding_dim, num_tokens):
-    dense, pairs = solved(module, embedding_dim, num_tokens)
-    return as_dict(dense, pairs, num_tokens * dense / pairs - 1)
-
-
-@wrong(PARTS, "6 D is right only")
-def six_d(module, embedding_dim, num_tokens):
-    dense, pairs = solved(module, embedding_dim, num_tokens)
-    return as_dict(dense, pairs, 6 * embedding_dim)
-
-
-@wrong(PARTS, "it gives 'dense'")
-def formula_of_the_lesson(module, embedding_dim, num_tokens):
-    dense = 12 * num_tokens * embedding_dim**2
-    pairs = 2 * num_tokens**2 * embedding_dim
-    return as_dict(dense, pairs, num_tokens * dense / pairs)
-
-
 @wrong(PARTS, "AttributeError")
 def formula_for_blocks(module, embedding_dim, num_tokens):
     mlp_size = module.mlp_block.mlp[0].out_features
@@ -561,11 +309,6 @@ def formula_for_blocks(module, embedding_dim, num_tokens):
 @wrong(PARTS, "with the keys")
 def a_tuple(module, embedding_dim, num_tokens):
     return solved(module, embedding_dim, num_tokens)
-
-
-@wrong(PARTS, "not written yet")
-def parts_blank(module, embedding_dim, num_tokens):
-    raise NotImplementedError("your lines go here; then run the check below")
 
 
 @right(PARTS)
