@@ -1,52 +1,85 @@
-"""Checks of the exercises of lesson 01: images, statistics, seeds and loaders."""
+"""Tasks of the exercises of lesson 01: images, statistics, seeds and loaders."""
 
 import random
 import statistics
 import time
 from collections.abc import Callable
-from itertools import accumulate
+from itertools import accumulate, product
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset, get_worker_info
 
-from vit_course.checks.hints import (
-    NO_RETURN,
-    SHOWN_ONLY,
-    Hint,
-    compare,
-    hint,
-    learners_code,
-    passed,
-)
+from vit_course.checks.hints import NO_RETURN, hint
+from vit_course.checks.task import Case, Task
+
+# 1. Neither cropped nor squeezed
 
 
-def check_pad_to_square(answer: Callable) -> None:
-    """Checks an image that is padded to a black square.
-
-    Raises:
-        Hint: it is not right yet.
-    """
-    generator = np.random.default_rng(1)
-    sizes = [(9, 4), (4, 10), (8, 3), (5, 5), (1, 6), (12, 7)]  # (width, height)
-    for number, (width, height) in enumerate(sizes):
-        pixels = generator.integers(1, 256, (height, width, 3), dtype=np.uint8)
-        given = Image.fromarray(pixels.copy())
-        with learners_code(was_right=number):
-            found = answer(given)
-        hint(
-            np.array_equal(np.asarray(given), pixels),
-            "your code changes the image that it was given. Paste it on a new one.",
-        )
-        _check_padded(found, pixels, number)
-    passed("squares with the whole image in the middle")
+def _images() -> list[tuple[Image.Image]]:
+    rng = np.random.default_rng(1)
+    sizes = (4, 9), (10, 4), (3, 8), (5, 5), (6, 1), (7, 12)  # (height, width)
+    return [
+        (Image.fromarray(rng.integers(1, 256, (*size, 3), dtype=np.uint8)),)
+        for size in sizes
+    ]
 
 
-def _check_padded(found, pixels: np.ndarray, was_right: int) -> None:
-    height, width, _ = pixels.shape
-    side = max(width, height)
-    shown = f"an image {width} wide and {height} high"
+def _pixels(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image))
+
+
+def _pasted(place: Callable, colour: str = "black") -> Callable:
+    """The pixels of a square, the image at `place(columns, rows)` of padding."""
+
+    def padded(image: Image.Image) -> Tensor:
+        side = max(image.size)
+        square = Image.new("RGB", (side, side), colour)
+        square.paste(image, place(side - image.width, side - image.height))
+        return _pixels(square)
+
+    return padded
+
+
+def _resized(way: Image.Resampling) -> Callable:
+    return lambda image: _pixels(image.resize(2 * [max(image.size)], way))
+
+
+_centred = _pasted(lambda columns, rows: (columns // 2, rows // 2))
+SQUARES = {
+    _pasted(lambda columns, rows: (rows // 2, columns // 2)): (
+        "column and row are swapped, so the image is cropped: `paste` wants (x, y), "
+        "and x comes of the width."
+    ),
+    lambda image: _pasted(lambda *_: 2 * (max(image.size) // 2,))(image): (
+        "the corner of the image is in the middle, not the image: the corner goes "
+        "where half of the padding ends."
+    ),
+    (
+        _pasted(lambda columns, rows: (0, 0)),
+        _pasted(lambda columns, rows: (columns, rows)),
+    ): (
+        "the image stands at one end of the square, not in the middle: half of the "
+        "padding goes before it."
+    ),
+    lambda image: torch.zeros_like(_centred(image)): (
+        "the square is empty: was the image pasted on it?"
+    ),
+    tuple(map(_resized, Image.Resampling)): (
+        "the image was resized to a square, and so squeezed."
+    ),
+    _pasted(lambda columns, rows: (columns // 2, rows // 2), "white"): (
+        "the padding is not black: its pixels should all be 0."
+    ),
+}
+
+
+def _call_pad(answer, image: Image.Image):
+    """The pixels of the square, in which the odd pixel is on the right or below."""
+    before, (width, height), side = _pixels(image), image.size, max(image.size)
+    found = answer(image)
     hint(
         found is not None,
         f"{NO_RETURN} (`paste` changes the square, and gives back None itself.)",
@@ -56,166 +89,123 @@ def _check_padded(found, pixels: np.ndarray, was_right: int) -> None:
         f"it gives a {type(found).__name__}, expected a PIL image",
     )
     hint(
+        torch.equal(_pixels(image), before),
+        "your code changes the image that it was given. Paste it on a new one.",
+    )
+    hint(
         found.mode == "RGB",
         f"the square has the mode {found.mode!r}, expected 'RGB', as the image",
     )
-    again = found.size == (side, side) or not was_right
-    hint(found.size != (width, height) or width == height, f"{shown} stays as it is")
-    wide_only = was_right and width < height and found.size == (width, width)
-    hint(
-        not wide_only,
-        "the side is always the width. An image can be higher than wide as well.",
-    )
-    hint(
-        found.size != (min(width, height),) * 2 or width == height,
-        "the shorter side was taken, so the image is cropped. The square needs the "
-        "longer one.",
-    )
-    hint(again, SHOWN_ONLY)
-    hint(
-        abs(width - height) % 2 == 0 or sorted(found.size) != [side - 1, side],
-        f"for {shown} the result has the size {found.size}: the padding is an odd "
-        "number of pixels, so one side needs a pixel more than the other.",
-    )
-    hint(
-        found.size == (side, side),
-        f"for {shown} the result has the size {found.size}, expected ({side}, {side}). "
-        "To resize is the job of the transform that comes later.",
-    )
-    _check_place(np.asarray(found), pixels)
-
-
-def _check_place(square: np.ndarray, pixels: np.ndarray) -> None:
-    height, width, _ = pixels.shape
-    rows, columns = square.shape[0] - height, square.shape[0] - width
-    places = []  # where the whole image stands in the square
-    for y in range(rows + 1):
-        for x in range(columns + 1):
-            if np.array_equal(square[y : y + height, x : x + width], pixels):
-                places.append((x, y))
-    if not places:
-        for text, wrong in _pad_mistakes(Image.fromarray(pixels)):
-            hint(not np.array_equal(square, np.asarray(wrong)), text)
-        raise Hint(
-            "the square does not hold the whole image, pixel by pixel. Nothing may be "
-            "resized, cropped, rotated or recoloured."
+    says = f"for an image {width} wide and {height} high the square is {found.size}"
+    if found.size != (side, side):
+        hint(found.size != image.size, f"{says}: it stays as it is.")
+        hint(
+            found.size != (width, width) and found.size != (height, height),
+            f"{says}: that is the shorter side, so the image is cropped. The square "
+            "needs the longer one, and an image can be higher than wide.",
         )
-    x, y = places[0]
-    hint(
-        x in (columns // 2, columns - columns // 2)
-        and y in (rows // 2, rows - rows // 2),
-        f"the image stands at column {x}, row {y} of the square, not in the middle: "
-        "half of the padding goes before it.",
+        hint(
+            sorted(found.size) != [side - 1, side],
+            f"{says}: the padding is an odd number of pixels, so one side needs a "
+            "pixel more than the other.",
+        )
+        text = "To resize is the job of the transform that comes later."
+        hint(False, f"{says}, expected ({side}, {side}). {text}")
+    places = product((0, 1), repeat=2)
+    good = (
+        _pasted(lambda columns, rows, x=x, y=y: ((columns + x) // 2, (rows + y) // 2))
+        for x, y in places
     )
-    outside = square.copy()
-    outside[y : y + height, x : x + width] = 0
-    hint(not outside.any(), "the padding is not black: its pixels should all be 0.")
+    pixels = _pixels(found)
+    same = any(torch.equal(pixels, square(image)) for square in good)
+    return _centred(image) if same else pixels
 
 
-def _pad_mistakes(image: Image.Image) -> list[tuple[str, Image.Image]]:
-    """Squares that known mistakes make of an image, each with its hint."""
-    width, height = image.size
-    side = max(image.size)
-
-    def pasted(x: int, y: int) -> Image.Image:
-        square = Image.new("RGB", (side, side))
-        square.paste(image, (x, y))
-        return square
-
-    found = [
-        (
-            "column and row are swapped, so the image is cropped: `paste` wants (x, "
-            "y), and x comes of the width.",
-            pasted((side - height) // 2, (side - width) // 2),
+check_pad_to_square = Task(
+    "pad_to_square",
+    "squares with the whole image in the middle",
+    Case(
+        inputs=_images,
+        call=_call_pad,
+        right=_centred,
+        mistakes=SQUARES,
+        gradient=False,
+        advice=(
+            "The square holds the whole image, pixel by pixel; what is not image is "
+            "black."
         ),
-        (
-            "the corner of the image is in the middle, not the image: the corner goes "
-            "where half of the padding ends.",
-            pasted(side // 2, side // 2),
-        ),
-        ("the square is empty: was the image pasted on it?", pasted(side, side)),
-    ]
-    for way in Image.Resampling:
-        squeezed = "the image was resized to a square, and so squeezed."
-        found.append((squeezed, image.resize((side, side), way)))
-    return found
+    ),
+)
+
+# 2. Mean and standard deviation of each channel
 
 
-class _Loader(DataLoader):
-    """A loader whose repr names its images, for the hints."""
-
-    dataset: TensorDataset
-
-    def __repr__(self) -> str:
-        images = self.dataset.tensors[0]
-        count, _, height, width = images.shape
-        return f"a loader of {count} images of {height} x {width}"
-
-
-def _loaders() -> list[_Loader]:
-    """Loaders of images that differ in brightness, contrast and colour."""
-    generator = torch.Generator().manual_seed(1)
-    found = []
-    # The last batch is smaller, then of the same size as the others, then the only one.
-    for count, size, batch in [(10, (24, 36), 4), (3, (40, 16), 1), (4, (20, 31), 9)]:
-        levels = torch.rand(count, 3, 1, 1, generator=generator)  # of each image
-        scale = torch.rand(count, 3, 1, 1, generator=generator) * 0.5
-        levels[-2:] += torch.tensor([0.9, 0.3, -0.6]).view(3, 1, 1)
-        noise = torch.rand(count, 3, *size, generator=generator) - 0.5
-        images = levels + scale * noise  # (count, 3, H, W)
-        labels = torch.arange(count)
-        found.append(_Loader(TensorDataset(images, labels), batch_size=batch))
-    return found
+def _loader(seed: int, count: int, size: tuple[int, int], batch: int) -> DataLoader:
+    """A loader of images that differ in brightness, contrast and colour."""
+    g = torch.Generator().manual_seed(seed)
+    levels = torch.rand(count, 3, 1, 1, generator=g)  # of each image
+    scale = torch.rand(count, 3, 1, 1, generator=g) * 0.5
+    levels[-2:] += torch.tensor([0.9, 0.3, -0.6]).view(3, 1, 1)
+    images = levels + scale * (torch.rand(count, 3, *size, generator=g) - 0.5)
+    return DataLoader(TensorDataset(images, torch.arange(count)), batch_size=batch)
 
 
-def _all_images(loader) -> torch.Tensor:
-    return torch.cat([images for images, _ in loader])
+# The last batch is smaller, then of the same size as the others, then the only one.
+LOADERS = {
+    "10 images of 24 x 36": _loader(1, 10, (24, 36), 4),
+    "3 images of 40 x 16": _loader(2, 3, (40, 16), 1),
+    "4 images of 20 x 31": _loader(3, 4, (20, 31), 9),
+}
 
 
-def _rows(images: torch.Tensor) -> torch.Tensor:
-    """Puts the pixels of each channel in one row, (3, pixels)."""
-    return images.transpose(0, 1).flatten(1)
+def _of_all(function: Callable) -> Callable:
+    """A function of all images at once, (n, 3, H, W)."""
+    return lambda kind: function(torch.cat([x for x, _ in LOADERS[kind]]))
 
 
-def _cut(images: torch.Tensor) -> torch.Tensor:
+def _of_batches(function: Callable, number: int | None = None) -> Callable:
+    """The mean over the batches of a function of their images, or its value for one."""
+
+    def call(kind: str) -> Tensor:
+        found = torch.stack([function(x) for x, _ in LOADERS[kind]])
+        return found.mean(dim=0) if number is None else found[number]
+
+    return call
+
+
+def _mean(x: Tensor) -> Tensor:
+    return x.mean(dim=(0, 2, 3))
+
+
+def _std(x: Tensor) -> Tensor:
+    return x.std(dim=(0, 2, 3))
+
+
+def _square(x: Tensor) -> Tensor:
+    return x.square().mean(dim=(0, 2, 3))
+
+
+def _cut(x: Tensor) -> Tensor:
     """Cuts memory in three, which mixes the channels."""
-    return images.reshape(3, -1)
+    return x.reshape(3, -1)
 
 
-def _mean(loader) -> torch.Tensor:
-    return _rows(_all_images(loader)).mean(dim=1)
+def _imagenet(name: str) -> Callable:
+    def call(kind: str) -> Tensor:
+        from going_modular import data_setup  # imports torchvision, which takes 2 s
+
+        return torch.tensor(getattr(data_setup, name))
+
+    return call
 
 
-def _std(loader) -> torch.Tensor:
-    return _rows(_all_images(loader)).std(dim=1)
+def _mixed_in_batches(kind: str) -> Tensor:
+    sums = [_cut(x).sum(dim=1) for x, _ in LOADERS[kind]]
+    return torch.stack(sums).sum(0) / _of_all(lambda x: x.numel() // 3)(kind)
 
 
-def _over_batches(function: Callable) -> Callable:
-    """Makes the plain average over the batches of a function of their images."""
-    return lambda loader: torch.stack([function(x) for x, _ in loader]).mean(dim=0)
-
-
-def _of_batch(number: int, function: Callable) -> Callable:
-    return lambda loader: function(list(loader)[number][0])
-
-
-def _batch_mean(images: torch.Tensor) -> torch.Tensor:
-    return images.mean(dim=(0, 2, 3))
-
-
-def _batch_std(images: torch.Tensor) -> torch.Tensor:
-    return images.std(dim=(0, 2, 3))
-
-
-def _batch_var(images: torch.Tensor) -> torch.Tensor:
-    return images.var(dim=(0, 2, 3))
-
-
-def _imagenet() -> tuple[torch.Tensor, torch.Tensor]:
-    """Its mean and standard deviation."""
-    from going_modular.data_setup import IMAGENET_MEAN, IMAGENET_STD  # torchvision: 2 s
-
-    return torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+def _batch_mean_inside(kind: str) -> Tensor:
+    return (_of_all(_square)(kind) - _of_batches(_mean)(kind).square()).sqrt()
 
 
 ONE_BATCH = (
@@ -225,13 +215,8 @@ ONE_BATCH = (
 CONSTANTS = (
     "these are ImageNet's constants. Compute them from the images of the loader."
 )
-BETWEEN = (
-    "the standard deviation is averaged over images or batches. That leaves out how "
-    "much these differ from each other: a dark and a bright image, each of one colour, "
-    "would have a standard deviation of 0. Add up x and x² over all pixels first."
-)
 MIXED = (
-    "the channels are mixed. `view(3, -1)` cuts memory, where the three channels of an "
+    "the channels are mixed: `view(3, -1)` cuts memory, where the three channels of an "
     "image follow one another. Bring the channel axis to the front first "
     "(`transpose(0, 1)`), or name the axes: `dim=(0, 2, 3)`."
 )
@@ -239,153 +224,133 @@ ALL_CHANNELS = (
     "all channels together give one value. Keep axis 1: red, green and blue have a "
     "mean and a standard deviation each."
 )
-MEAN_MISTAKES = {
-    "batches are averaged, so that each image of the smaller last batch counts for "
-    "more than the others. Add up over pixels, and divide once.": (
-        _over_batches(_batch_mean)
+MEANS = {
+    _of_batches(_mean): (
+        "batches are averaged, so that each image of the smaller last batch counts for "
+        "more than the others. Add up over pixels, and divide once."
     ),
-    ONE_BATCH: _of_batch(0, _batch_mean),
-    f"{ONE_BATCH} It is the last one.": _of_batch(-1, _batch_mean),
-    "the two are swapped: the mean comes first.": _std,
-    CONSTANTS: lambda loader: _imagenet()[0],
-    ALL_CHANNELS: lambda loader: _all_images(loader).mean(),
-    MIXED: lambda loader: _cut(_all_images(loader)).mean(dim=1),
-    f"{MIXED} In each batch, too.": lambda loader: (
-        sum(_cut(x).sum(dim=1) for x, _ in loader) / _rows(_all_images(loader)).shape[1]
+    (_of_batches(_mean, 0), _of_batches(_mean, -1)): ONE_BATCH,
+    _of_all(_std): "the two are swapped: the mean comes first.",
+    _imagenet("IMAGENET_MEAN"): CONSTANTS,
+    _of_all(torch.mean): ALL_CHANNELS,
+    (_of_all(lambda x: _cut(x).mean(dim=1)), _mixed_in_batches): MIXED,
+    _of_all(lambda x: x.sum(dim=(0, 2, 3))): (
+        "this is a sum. Divide by the number of pixels, in each image H · W."
     ),
-    "this is a sum. Divide by the number of pixels, in each image H · W.": (
-        lambda loader: _rows(_all_images(loader)).sum(dim=1)
+    _of_all(lambda x: x.sum(dim=(2, 3)).mean(dim=0)): (
+        "the sum is divided by the number of images. Each has H · W pixels."
     ),
-    "the sum is divided by the number of images. Each has H · W pixels.": (
-        lambda loader: _all_images(loader).sum(dim=(2, 3)).mean(dim=0)
+    _of_all(lambda x: _mean(x) / 3): (
+        "the sum is divided by the number of all values. A channel has a third of them."
     ),
-    "the sum is divided by the number of all values. A channel has a third of them.": (
-        lambda loader: _mean(loader) / 3
+    lambda kind: _of_all(lambda x: x.sum(dim=(0, 2, 3)))(kind) / len(LOADERS[kind]): (
+        "the sum is divided by the number of batches."
     ),
-    "the sum is divided by the number of batches.": (
-        lambda loader: _rows(_all_images(loader)).sum(dim=1) / len(loader)
-    ),
-    "this is a mean for each place in the image, not for each channel: average over "
-    "images, rows and columns, axes 0, 2 and 3.": (
-        lambda loader: _all_images(loader).mean(dim=0)
+    _of_all(lambda x: x.mean(dim=0)): (
+        "this is a mean for each place in the image, not for each channel: average "
+        "over images, rows and columns, axes 0, 2 and 3."
     ),
 }
-STD_MISTAKES = {
-    f"{BETWEEN} (Yours is the mean of the images' standard deviations.)": (
-        lambda loader: _all_images(loader).std(dim=(2, 3)).mean(dim=0)
+STDS = {
+    (
+        _of_all(lambda x: x.std(dim=(2, 3)).mean(dim=0)),
+        _of_all(lambda x: x.var(dim=(2, 3)).mean(dim=0).sqrt()),
+        _of_batches(_std),
+        lambda kind: _of_batches(lambda x: _std(x).square())(kind).sqrt(),
+    ): (
+        "the standard deviation is averaged over images or batches, which leaves out "
+        "how much these differ from each other. Add up x and x² over all pixels first."
     ),
-    f"{BETWEEN} (Yours is the mean of the batches' standard deviations.)": (
-        _over_batches(_batch_std)
+    _of_all(lambda x: x.mean(dim=(2, 3)).std(dim=0)): (
+        "this is the standard deviation of the images' means. It leaves out the "
+        "variance within each image: take all pixels."
     ),
-    f"{BETWEEN} (Yours is the square root of the batches' mean variance.)": (
-        lambda loader: _over_batches(_batch_var)(loader).sqrt()
+    _of_all(lambda x: _std(x).square()): (
+        "this is the variance. The standard deviation is its square root."
     ),
-    f"{BETWEEN} (Yours is the square root of the images' mean variance.)": (
-        lambda loader: _all_images(loader).var(dim=(2, 3)).mean(dim=0).sqrt()
+    _of_all(lambda x: _square(x).sqrt()): (
+        "the mean is not subtracted: this is the square root of the mean of x². "
+        "Subtract µ² before you take the square root."
     ),
-    "this is the standard deviation of the images' means. It leaves out the variance "
-    "within each image: take all pixels.": (
-        lambda loader: _all_images(loader).mean(dim=(2, 3)).std(dim=0)
+    _batch_mean_inside: (
+        "µ² is subtracted, where µ is the mean of the batches' means. The mean of all "
+        "pixels belongs there."
     ),
-    "this is the variance. The standard deviation is its square root.": (
-        lambda loader: _std(loader).square()
-    ),
-    "the mean is not subtracted: this is the square root of the mean of x². Subtract "
-    "µ² before you take the square "
-    "root.": lambda loader: _rows(_all_images(loader)).square().mean(dim=1).sqrt(),
-    "µ² is subtracted, where µ is the mean of the batches' means. The mean of all "
-    "pixels belongs there.": lambda loader: (
-        _rows(_all_images(loader)).square().mean(dim=1)
-        - _over_batches(_batch_mean)(loader).square()
-    ).sqrt(),
-    ONE_BATCH: _of_batch(0, _batch_std),
-    f"{ONE_BATCH} It is the last one.": _of_batch(-1, _batch_std),
-    CONSTANTS: lambda loader: _imagenet()[1],
-    ALL_CHANNELS: lambda loader: _all_images(loader).std(),
-    MIXED: lambda loader: _cut(_all_images(loader)).std(dim=1),
+    (_of_batches(_std, 0), _of_batches(_std, -1)): ONE_BATCH,
+    _imagenet("IMAGENET_STD"): CONSTANTS,
+    _of_all(torch.std): ALL_CHANNELS,
+    _of_all(lambda x: _cut(x).std(dim=1)): MIXED,
 }
 
 
-def check_channel_statistics(answer: Callable) -> None:
-    """Checks mean and standard deviation of each channel over all pixels.
+def _part(index: int) -> Callable:
+    def call(answer, kind: str):
+        found = answer(LOADERS[kind])
+        hint(found is not None, NO_RETURN)
+        both = isinstance(found, tuple | list) and len(found) == 2
+        hint(both, "give back two tensors: the mean and the standard deviation")
+        return found[index]
 
-    Raises:
-        Hint: it is not right yet.
-    """
+    return call
 
-    def part(index: int) -> Callable:
-        def call(loader):
-            found = answer(loader)
-            hint(found is not None, NO_RETURN)
-            hint(
-                isinstance(found, tuple | list) and len(found) == 2,
-                "give back two tensors: the mean and the standard deviation",
-            )
-            return found[index]
 
-        return call
-
-    inputs = [(loader,) for loader in _loaders()]
+check_channel_statistics = Task(
+    "channel_statistics",
+    "mean and standard deviation over all pixels",
     # Dividing by n or n - 1 differs by less than the tolerance for so many pixels.
-    options = {"gradient": False, "tolerance": 5e-4}
-    compare(part(0), _mean, inputs, MEAN_MISTAKES, **options)
-    compare(part(1), _std, inputs, STD_MISTAKES, **options)
-    passed("mean and standard deviation over all pixels")
+    *(
+        Case(
+            inputs=[(kind,) for kind in LOADERS],
+            call=_part(index),
+            right=_of_all(right),
+            mistakes=mistakes,
+            gradient=False,
+            tolerance=5e-4,
+        )
+        for index, right, mistakes in ((0, _mean, MEANS), (1, _std, STDS))
+    ),
+)
+
+# 3. Find the bug: seeds
+
+SOURCES: dict[str, Callable] = {
+    "random": lambda: [random.random() for _ in range(3)],
+    "np.random": lambda: np.random.random(3).tolist(),
+    "torch": lambda: torch.rand(3).tolist(),
+}
 
 
-def _random_numbers() -> dict[str, list[float]]:
-    """Draws from each of the three sources."""
-    return {
-        "random": [random.random() for _ in range(3)],
-        "np.random": np.random.random(3).tolist(),
-        "torch": torch.rand(3).tolist(),
-    }
-
-
-def check_seed_all(answer: Callable) -> None:
-    """Checks that a seed fixes the random numbers of torch, numpy and Python.
-
-    Raises:
-        Hint: it is not right yet.
-    """
+def _check_seeds(answer) -> None:
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
-        _check_seeds(answer)
+        drawn = {}
+        for seed in (7, 7, 0, 2**32 - 1, 0, 7, 2**31, 8):  # 0 after two other seeds
+            answer(seed)
+            numbers = {name: draw() for name, draw in SOURCES.items()}
+            first = drawn.setdefault(seed, numbers)
+            changed = [f"`{name}`" for name in SOURCES if numbers[name] != first[name]]
+            hint(
+                not changed,
+                f"after the same seed, {seed}, the random numbers of "
+                f"{', '.join(changed)} differ from those before. Each of the three has "
+                "a global generator that needs the seed: a new one (`default_rng`, "
+                "`random.Random`, `torch.Generator`) leaves it as it was.",
+            )
+        for name in SOURCES:
+            hint(
+                len({tuple(numbers[name]) for numbers in drawn.values()}) == len(drawn),
+                f"`{name}` gives the same numbers for seeds that differ. Hand `seed` "
+                "over as it is, and no number in its place.",
+            )
     finally:  # a check leaves the random state as it was
         random.setstate(before[0])
         np.random.set_state(before[1])
         torch.set_rng_state(before[2])
-    passed("mended: one seed for all three")
 
 
-def _check_seeds(answer: Callable) -> None:
-    drawn = {}
-    for seed in (7, 7, 0, 2**32 - 1, 0, 7, 2**31, 8):  # 0 after two other seeds
-        with learners_code(was_right=len(drawn)):
-            answer(seed)
-        numbers = _random_numbers()
-        first = drawn.setdefault(seed, numbers)
-        changed = [name for name in numbers if numbers[name] != first[name]]
-        names = ", ".join(f"`{name}`" for name in changed)
-        hint(
-            not changed,
-            f"after the same seed, {seed}, the random numbers of {names} differ from "
-            "those before. Each of the three has a global generator: that one needs "
-            "the seed. A new one (`default_rng`, `random.Random`, `torch.Generator`) "
-            "leaves it as it was.",
-        )
-    for name in ("random", "np.random", "torch"):
-        different = {tuple(numbers[name]) for numbers in drawn.values()}
-        hint(
-            len(different) > 1,
-            f"`{name}` gives the same numbers for every seed. Is a number written "
-            "where `seed` belongs?",
-        )
-        hint(
-            len(different) == len(drawn),
-            f"`{name}` gives the same numbers for some seeds that differ: hand `seed` "
-            "over as it is.",
-        )
+check_seed_all = Task("seed_all", "mended: one seed for all three", also=[_check_seeds])
+
+# 4. Loaders with workers
 
 
 class _SlowImages(Dataset):
@@ -425,24 +390,15 @@ class _SlowImages(Dataset):
         return [self[index] for index in indices]
 
 
-def check_measure_loading(answer: Callable) -> None:
-    """Checks the median seconds of a pass, for numbers of workers.
-
-    Raises:
-        Hint: it is not right yet.
-    """
+def _check_loading(answer) -> None:
     # Far apart, for a busy machine makes short passes longer. The one in the middle of
     # the sorted five is neither the first nor the third nor the last.
     slow = _SlowImages(0.8, 0.15, 0.01, 0.5, 0.05)
-    with learners_code():
-        found = answer(slow, (0,), 5)
-    _check_keys(found, (0,))
+    found = _seconds_of(answer, slow, (0,), 5)
     _check_passes(slow, 5)
-    _check_seconds(found[0], slow.seconds)
+    _check_median(found[0], slow.seconds)
     both = _SlowImages(1.0)  # a worker takes 17 ms for an image
-    with learners_code(was_right=1):
-        found = answer(both, (2, 0), 1)
-    _check_keys(found, (0, 2))
+    found = _seconds_of(answer, both, (2, 0), 1)
     _check_workers(both)
     hint(
         found[0] > 0.9 * both.seconds[0],
@@ -459,10 +415,10 @@ def check_measure_loading(answer: Callable) -> None:
         f"with 2 workers a pass takes {found[2]:.3f} s, less than the worker with most "
         "images needs: does the clock stop too soon?",
     )
-    passed("seconds of whole passes, with and without workers")
 
 
-def _check_keys(found, counts: tuple[int, ...]) -> None:
+def _seconds_of(answer, dataset: Dataset, counts: tuple[int, ...], repeats: int):
+    found = answer(dataset, counts, repeats)
     hint(found is not None, NO_RETURN)
     hint(
         isinstance(found, dict) and set(found) == set(counts),
@@ -474,10 +430,11 @@ def _check_keys(found, counts: tuple[int, ...]) -> None:
             isinstance(value, float),
             f"{value!r} is a {type(value).__name__}, expected the median, one float",
         )
+    return found
 
 
 def _check_passes(slow: _SlowImages, repeats: int) -> None:
-    reads = int(slow.reads[0])
+    reads, batch = int(slow.reads[0]), int(slow.batch)
     hint(
         not slow.reads[1:].any(),
         "workers have read where 0 were asked for: pass the number on, as "
@@ -487,7 +444,6 @@ def _check_passes(slow: _SlowImages, repeats: int) -> None:
         reads,
         "no image was read. To make a DataLoader reads nothing; a loop over it does.",
     )
-    batch = int(slow.batch)
     hint(batch, "the loop runs over the dataset itself: it should run over a loader.")
     hint(
         batch == 8,
@@ -504,21 +460,17 @@ def _check_passes(slow: _SlowImages, repeats: int) -> None:
     )
 
 
-def _check_seconds(found: float, passes: list[float]) -> None:
+def _check_median(found: float, passes: list[float]) -> None:
     """Finds which statistic of the passes was given back; all may be slow."""
     low, middle, high = min(passes), statistics.median(passes), max(passes)
     number = {seconds: f"number {i} of 5" for i, seconds in enumerate(passes, 1)}
-    hint(
-        found < 100 * low + high,
-        "these are milliseconds, or more; give seconds.",
-    )
+    hint(found < 100 * low + high, "these are milliseconds, or more; give seconds.")
     hint(
         found > 0.9 * low,
         f"it gives {found:.4f} s, less than the quickest pass took. Does the clock "
-        "stop before the last batch? (`time.process_time` counts computing and not "
-        "waiting.)",
+        "stop before the last batch? (`time.process_time` counts no waiting.)",
     )
-    candidates = {
+    known = {
         f"the longest pass, {number[high]}": high,
         f"the shortest pass, {number[low]}": low,
         "the sum of the passes": sum(passes),
@@ -528,7 +480,7 @@ def _check_seconds(found: float, passes: list[float]) -> None:
         "the mean of the passes, which one slow pass moves": statistics.mean(passes),
         "": middle,
     }
-    nearest = min(candidates, key=lambda name: abs(np.log(candidates[name] / found)))
+    nearest = min(known, key=lambda name: abs(np.log(known[name] / found)))
     hint(
         not nearest,
         f"this is {nearest}. Give the median, the one in the middle once they are "
@@ -549,15 +501,18 @@ def _check_workers(both: _SlowImages) -> None:
         "`repeats` is 1.",
     )
     hint(
-        workers,
-        "only the main process has read: pass the number on, as `num_workers`.",
-    )
-    hint(
         (main, workers) == (10, 10),
         f"with 0 and then 2 workers the main process has read {main} images and "
-        f"workers {workers}, expected 10 and 10.",
+        f"workers {workers}, expected 10 and 10: pass the number on, as `num_workers`.",
     )
     hint(
         bool(both.reads[1]) and bool(both.reads[2]) and not both.reads[3:].any(),
         "another number of workers than asked for was started.",
     )
+
+
+check_measure_loading = Task(
+    "measure_loading",
+    "seconds of whole passes, with and without workers",
+    also=[_check_loading],
+)
