@@ -257,7 +257,7 @@ def plot_forest(rows: list[dict], title: str = "") -> None:
     """Draws one line per row: a difference with its interval, and its p-value.
 
     The dot is full where `p_holm` and the values of `p_holm_against` are below 0.05;
-    half full where some are; else hollow.
+    half full where some are; else hollow. A legend says so where runs are compared.
 
     Args:
         rows: each with `name`, `difference`, `interval` (low, high), `p_holm`, and
@@ -266,18 +266,26 @@ def plot_forest(rows: list[dict], title: str = "") -> None:
     """
     fig, axis = plt.subplots(figsize=(7, 1 + 0.27 * len(rows)))
     axis.axvline(0, color="k", linestyle=":")
+    names = "p < 0.05 with all runs", "with some", "with none"
+    dots = {}
     for i, row in enumerate(rows):
         p_values = [row["p_holm"], *row.get("p_holm_against", {}).values()]
-        decided = {p < 0.05 for p in p_values}
+        decided = [p < 0.05 for p in p_values]
+        kind = 0 if all(decided) else 1 if any(decided) else 2
         axis.plot(row["interval"], [i, i], color="#0072B2")
         (dot,) = axis.plot(row["difference"], i, "o", color="#0072B2", mfcalt="white")
-        dot.set_fillstyle("left" if len(decided) == 2 else "full")
-        dot.set_markerfacecolor("#0072B2" if True in decided else "white")
+        dot.set_fillstyle("left" if kind == 1 else "full")
+        dot.set_markerfacecolor("white" if kind == 2 else "#0072B2")
+        dots[names[kind]] = dot
         beside = {"transform": axis.get_yaxis_transform(), "va": "center"}
         axis.text(1.02, i, f"p = {row['p_holm']:.2g}", fontsize=9, **beside)
     axis.set_yticks(range(len(rows)), [row["name"] for row in rows])
     axis.invert_yaxis()
     axis.set(xlabel="difference in accuracy, percentage points", title=title)
+    if any("p_holm_against" in row for row in rows):
+        shown = [name for name in names if name in dots]
+        place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "frameon": False}
+        fig.legend([dots[name] for name in shown], shown, ncols=3, **place)
     lines = (f"{row['name']} {row['difference']:+.1f}" for row in rows)
     show(fig, alt=f"Differences in percentage points: {'; '.join(lines)}.")
 

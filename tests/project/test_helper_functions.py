@@ -204,6 +204,20 @@ def test_a_forest_has_an_interval_a_dot_and_a_p_value_per_row():
     low, high = axis.get_ylim()
     assert low > high  # the first row is on top
     assert axis.get_title() == "5 seeds"
+    (legend,) = plt.gcf().legends
+    texts = [text.get_text() for text in legend.get_texts()]
+    assert texts == [
+        "p < 0.05 with all runs",
+        "with some",
+        "with none",
+    ]
+    handles = [
+        (h.get_fillstyle(), h.get_markerfacecolor()) for h in legend.legend_handles
+    ]
+    assert handles == [dots[0], dots[2], dots[1]]
+    plt.close()
+    hf.plot_forest(rows[1:2])
+    assert not plt.gcf().legends
 
 
 # walk_through_dir
