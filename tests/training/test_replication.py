@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "notebooks"
 REPORT = tomllib.loads((ROOT / "vit_course" / "replication.toml").read_text("utf-8"))
 REPORT = REPORT["claim"]
-STATUSES = ["reproduced", "same direction", "opposite", "undecided", "not done"]
-STATUSES += ["out of reach"]
+STATUSES = ["reproduced", "same direction", "opposite", "undecided"]
+STATUSES += ["no verdict", "not done", "out of reach"]
 MEASURED = [claim for claim in REPORT if "file" in claim]
 EXACT = [claim for claim in REPORT if claim["status"] == "reproduced"]
 
@@ -50,6 +50,11 @@ def name_of(claim):
     return claim["part"]
 
 
+def row_of(claim):
+    """What the stored row of a measured claim is of."""
+    return stored_row(claim)["of"]
+
+
 @pytest.mark.parametrize(
     "interval, p, sign, margin, status",
     [
@@ -70,6 +75,10 @@ def name_of(claim):
         ([-1, 2], 0.9, 0, 3, "same direction"),
         ([-3, 2], 0.9, 0, 3, "undecided"),
         ([1, 2], 0.05, 0, 3, "same direction"),
+        # Without a p the interval decides alone:
+        ([1, 2], None, 1, 0, "same direction"),
+        ([1, 2], None, -1, 0, "opposite"),
+        ([-1, 2], None, 1, 0, "undecided"),
     ],
 )
 def test_how_a_difference_is_judged(interval, p, sign, margin, status):
@@ -81,7 +90,7 @@ def test_the_status_follows_from_the_stored_interval(claim):
     row = stored_row(claim)
     low, high = row["interval"]
     assert low <= row.get("difference", row.get("mean")) <= high
-    p, margin = row.get("p_holm", 0), claim.get("margin", 0)
+    p, margin = row.get("p_holm"), claim.get("margin", 0)
     assert claim["status"] == judge(row["interval"], claim["sign"], p, margin)
     assert printed(claim["lesson"])
 
@@ -92,7 +101,9 @@ def test_a_measured_claim_is_printed_with_all_that_it_rests_on(claim):
     number = r"[+-]\d+\.\d\d"
     interval = rf"{number} \({number} … {number}\) {re.escape(claim['unit'])}"
     assert re.search(interval, text)
-    assert claim["difference"] in text
+    one = "in one model: " if "one model" in row_of(claim) else ""
+    assert text.startswith(f"{one}{claim['difference']}\n")
+    assert claim.get("note", "") in text
     assert f"images: {claim['images']}" in text
     over = r"over (\d+ seeds, the same \d+ test images|\d+ test images and \d+ seeds);"
     assert re.search(rf"{over}|, one model;", text)
@@ -114,6 +125,32 @@ def test_one_checkpoint_is_called_one_model():
     steps = [b - a for a, b in itertools.pairwise(reach["layers"])]
     assert sorted(range(4), key=lambda i: steps[i])[-1] == 1  # from layer 2 to 3
     assert max(reach["untrained"]) < min(0.1, reach["interval"][0])
+
+
+def test_what_the_note_on_rollout_says_follows_from_its_file():
+    (claim,) = (claim for claim in MEASURED if "Figure 6" in claim["part"])
+    rows = json.loads((ROOT / "benchmarks" / claim["file"]).read_text())["rows"]
+    corrected = [row for row in rows if "p_holm" in row]
+    assert f"one of the {len(corrected)} comparisons" in claim["note"]
+    found = {(row["first"], row["second"], row["way"]): row for row in rows}
+    last = found["last layer", "middle first", "left out"]
+    assert last["interval"][0] > 0 and last["p_holm"] < 0.05
+    for way in ("16 grey", "16 kept"):
+        low, high = found["rollout", "middle first", way]["interval"]
+        assert low < 0 < high
+
+
+def test_what_the_row_on_masked_patches_says_follows_from_its_file():
+    (claim,) = (claim for claim in REPORT if claim["part"] == "Section 4.6")
+    assert claim["status"] == "not done"
+    stored = json.loads((ROOT / "benchmarks" / "without_labels.json").read_text())
+    assert {facts.get("task") for facts in stored["facts"].values()} == {None, "mae"}
+    p = {
+        row["method"]: row["p_holm"]
+        for row in stored["differences"]
+        if (row["of"], row["over"]) == ("MAE", "random")
+    }
+    assert p["linear probe"] < 0.05 <= p["k-NN"]
 
 
 def test_a_row_of_the_inductive_bias_table_can_be_named(monkeypatch, tmp_path):
@@ -145,6 +182,23 @@ def test_what_is_reproduced_is_an_output_of_the_lesson_or_a_test(claim):
         assert f"\ndef {name}(" in (ROOT / "tests" / path).read_text("utf-8")
 
 
+def figures_of(lesson):
+    """The alt texts of the figures of a lesson."""
+    (path,) = NOTEBOOKS.glob(f"{lesson}_*.ipynb")
+    for cell in nbformat.read(path, 4).cells:
+        for output in cell.get("outputs", []):
+            for about in output.get("metadata", {}).values():
+                yield about.get("alt")
+
+
+def test_the_check_of_the_lesson_finds_a_wrong_status():
+    assert LESSON["check_statuses"](REPORT) == len(MEASURED)
+    for claim in MEASURED:
+        for status in set(STATUSES[1:4]) - {claim["status"]}:
+            with pytest.raises(AssertionError, match=f" is {claim['status']}"):
+                LESSON["check_statuses"]([claim | {"status": status}])
+
+
 def test_each_claim_has_what_its_status_needs():
     measured = {"lesson", "file", "images", "row", "difference", "unit", "sign"}
     for claim in REPORT:
@@ -152,8 +206,12 @@ def test_each_claim_has_what_its_status_needs():
         if claim["status"] == "reproduced":
             assert fields in ({"lesson", "against", s} for s in ("shown", "test"))
         elif claim["status"] in STATUSES[1:4]:
-            assert fields - {"margin"} == measured
+            assert fields - {"margin", "note"} == measured
             assert "margin" not in claim or claim["sign"] == 0 < claim["margin"]
+        elif claim["status"] == "no verdict":  # something is there to be looked at
+            assert fields == {"lesson", "seen", "why"}
+            assert claim["seen"] in printed(claim["lesson"])
+            assert claim["seen"] in figures_of(claim["lesson"])
         else:
             assert claim["status"] in STATUSES and fields == {"why"}
     assert max(Counter(map(name_of, REPORT)).values()) == 1
