@@ -13,21 +13,6 @@ NORM = "check_mended_qk_norm"
 KEPT = "check_kept_predictions"
 
 
-@wrong(FOLD, "the bias is not scaled")
-def bias_forgotten(dense, gamma):
-    new = copy.deepcopy(dense)
-    new.weight.data *= gamma[:, None]
-    return new
-
-
-@wrong(FOLD, "multiplies the inputs")
-def columns(dense, gamma):
-    new = copy.deepcopy(dense)
-    new.weight.data *= gamma
-    new.bias.data *= gamma
-    return new
-
-
 @wrong(FOLD, "has changed")
 def in_place(dense, gamma):
     dense.weight.data *= gamma[:, None]
@@ -38,11 +23,6 @@ def in_place(dense, gamma):
 @wrong(FOLD, "an nn.Linear, not Sequential")
 def as_two(dense, gamma):
     return nn.Sequential(dense)
-
-
-@wrong(FOLD, "where is gamma")
-def copied(dense, gamma):
-    return copy.deepcopy(dense)
 
 
 @right(FOLD)
@@ -72,28 +52,6 @@ def norm(x):
 
 def weights(q, k):
     return (q @ k.mT / q.shape[-1] ** 0.5).softmax(dim=-1)
-
-
-@wrong(NORM, "over all of D")
-def before_the_split(query, key, num_heads):
-    return weights(split(norm(query), num_heads), split(norm(key), num_heads))
-
-
-@wrong(NORM, "not normed at all")
-def without(query, key, num_heads):
-    return weights(split(query, num_heads), split(key, num_heads))
-
-
-@wrong(NORM, "1/sqrt(D_h)")
-def unscaled(query, key, num_heads):
-    q, k = (norm(split(x, num_heads)) for x in (query, key))
-    return (q @ k.mT).softmax(dim=-1)
-
-
-@wrong(NORM, "over the queries")
-def columns_sum_to_one(query, key, num_heads):
-    q, k = (norm(split(x, num_heads)) for x in (query, key))
-    return (q @ k.mT / q.shape[-1] ** 0.5).softmax(dim=-2)
 
 
 @right(NORM)
