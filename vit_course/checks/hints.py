@@ -23,19 +23,24 @@ from torch.func import functional_call
 CUT = (
     "the values are right, but no gradient arrives, so nothing before it can be "
     "trained. `detach`, `.data`, `.item()`, `torch.tensor(…)`, numpy and `no_grad` cut "
-    "the graph"
+    "the graph; an nn.Parameter made in `forward` is one that no optimiser knows"
 )
 SHOWN_ONLY = (
-    "right for the example shown, and wrong for another input: does your code hold a "
-    "number that belongs to the example?"
+    "right for the example shown, and wrong for {}. What is different there? Perhaps a "
+    "number in your code belongs to the example."
 )
 CHANGED = (
     "your code changes the tensor that it was given (an operation in place, such as "
     "`+=`, or one that ends in `_`). The caller still needs that tensor."
 )
 CHANGED_LIST = (
-    "your code changes the list or the dict that it was given: entries are taken out "
-    "(`pop`), added, replaced, moved or sorted. The caller still needs it as it was."
+    "your code changes the list or the dict that it was given: a tensor in it is "
+    "written into (`+=`), or entries are taken out (`pop`), added, replaced, moved or "
+    "sorted. The caller still needs it as it was."
+)
+CHANGED_PARAMETER = (
+    "your code overwrites its own parameter `{}` when it is called, so what an "
+    "optimiser has learned is lost. Read it, and leave it as it is."
 )
 FOOLED = (
     "this check takes a wrong answer for a right one: a function of Python or PyTorch "
@@ -121,13 +126,13 @@ def _last_line_of_learner(error: BaseException) -> str:
 
 @contextmanager
 def learners_code(
-    known: Callable[[Exception], str] | None = None, was_right: int = 0
+    known: Callable[[Exception], str] | None = None, before: str = ""
 ) -> Iterator[None]:
     """Turns whatever the learner's code raises into a `Hint` that names it.
 
     Args:
         known: gives the hint for an exception that a known mistake raises, or "".
-        was_right: on how many inputs before this one.
+        before: words that come before those about the exception.
 
     Raises:
         Hint: the code raised an exception, or replaced what the checks compare with.
@@ -146,7 +151,6 @@ def learners_code(
             raise Hint(text) from error
         where = _last_line_of_learner(error)
         name = type(error).__name__
-        before = f"{SHOWN_ONLY} There " if was_right else ""
         raise Hint(f"{before}your code stops with {name}: {error}{where}") from error
 
 
@@ -263,7 +267,9 @@ def shown(given: tuple) -> str:
     """An input, for a hint; what takes more than a few words is left out."""
     words = []
     for x in given:
-        if isinstance(x, torch.Tensor):
+        if isinstance(x, torch.Tensor) and x.numel() < 9 and not x.is_floating_point():
+            words.append(f"{x.tolist()}")
+        elif isinstance(x, torch.Tensor):
             words.append(f"an input of shape {tuple(x.shape)}")
         elif isinstance(x, str | Real | tuple):
             words.append(repr(x))
@@ -439,9 +445,8 @@ def compare(
         handed = _copies(mine)
         right = _call(solution, _copies(theirs))
         known = partial(_known, given, mistakes or {})
-        with learners_code(
-            lambda error, f=known: in_place(error) or f(error), was_right
-        ):
+        before = f"{SHOWN_ONLY.format(shown(given))} There " if was_right else ""
+        with learners_code(lambda error, f=known: in_place(error) or f(error), before):
             ours = _call(answer, handed)
         # To the author of a module, its parameters are not inputs.
         says = f"for {shown(given[: getattr(answer, 'inputs', len(given))])} it gives"
@@ -458,7 +463,7 @@ def compare(
                 differs = not equal(value, right, tolerance)
                 hint(not (differs and _same(ours, value, tolerance)), text)
             _check_kind(ours, right, says)
-            hint(not was_right, SHOWN_ONLY)
+            hint(not was_right, SHOWN_ONLY.format(shown(given)))
             where = _difference(ours, right)
             more = f" {advice}" if advice else ""
             raise Hint(f"the shape is right, the values are not: {where}.{more}")

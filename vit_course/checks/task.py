@@ -18,6 +18,7 @@ from torch import Tensor, allclose
 from vit_course.checks.hints import (
     CHANGED,
     CHANGED_LIST,
+    CHANGED_PARAMETER,
     FOOLED,
     NO_RETURN,
     SHOWN_ONLY,
@@ -149,8 +150,15 @@ def _wrong_value(ours, theirs, tolerance: float) -> str:
             gap = (a - b).abs().nan_to_num(torch.inf)
             at = tuple(int(i) for i in torch.unravel_index(gap.argmax(), gap.shape))
             place = f" at {list(at)}" if at else ""
-            return f"{a[at].item():.4g}{place} where {b[at].item():.4g} is expected"
+            mine, right = (_digits(x[at].item()) for x in (a, b))
+            return f"{mine}{place} where {right} is expected"
     return ""
+
+
+def _digits(number: float) -> str:
+    """A number of four digits, or all of them if it is whole."""
+    whole = number % 1 == 0 and abs(number) < 1e12
+    return f"{number:.0f}" if whole else f"{number:.4g}"
 
 
 def equal(ours, theirs, tolerance: float = 1e-5) -> bool:
@@ -287,8 +295,10 @@ class Case:
         # All of them before the reference is computed, so that nothing can be copied.
         outcomes = [_outcome(function, given) for given in handed]
         for before, after, ours in zip(inputs, handed, outcomes, strict=True):
-            for a, b in zip(before, after, strict=True):
+            names = ("",) * (len(before) - len(self.parameters)) + self.parameters
+            for a, b, name in zip(before, after, names, strict=True):
                 text = self.changed if isinstance(a, Tensor) else CHANGED_LIST
+                text = CHANGED_PARAMETER.format(name) if name else text
                 hint(isinstance(ours, Exception) or _unchanged(a, b), text)
         theirs = [_map(leaf, given) for given in inputs]
         right = [_run(self.right, _map(torch.clone, given)) for given in theirs]
@@ -328,14 +338,15 @@ class Case:
         def known(error):
             return (self.explain(error) if self.explain else "") or in_place(error)
 
-        if isinstance(ours, Exception):
-            with learners_code(known, was_right):
-                raise ours
         shows = shown(given[: len(given) - len(self.parameters)])
+        only = SHOWN_ONLY.format(shows)
+        if isinstance(ours, Exception):
+            with learners_code(known, f"{only} There " if was_right else ""):
+                raise ours
         text = _wrong_kind(ours, right, f"for {shows} it gives")
         hint(not text, text)
         more = f" {self.advice}" if self.advice else ""
-        hint(not was_right, SHOWN_ONLY + more)
+        hint(not was_right, only + more)
         where = _wrong_value(ours, right, self.tolerance)
         raise Hint(f"the shape is right, the values are not: {where}.{more}")
 
