@@ -12,7 +12,8 @@ import torch
 from make_exercises import EXERCISES, SOLUTIONS, make_exercise
 from submissions import read_submission, rebuild
 
-from vit_course.checks.hints import Hint, compare
+from vit_course.checks.hints import Hint
+from vit_course.checks.task import Case
 
 NAME = "04_class_token"
 BEHIND = """class ClassTokens(nn.Module):
@@ -351,4 +352,4 @@ def test_no_check_trusts_what_was_replaced(monkeypatch, name, inside):
     if not inside:
         replace()
     with pytest.raises(Hint, match=f"{name.split('.')[-1]}` was replaced"):
-        compare(answer, torch.ones_like, [(torch.zeros(1),)])
+        Case(right=torch.ones_like, inputs=[(torch.zeros(1),)]).check(answer, "a")

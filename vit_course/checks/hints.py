@@ -1,9 +1,4 @@
-"""What a learner reads when an answer is not right yet, and how answers are compared.
-
-A check calls the answer on several inputs, beside a solution of its own. Where they
-differ, it looks whether a known mistake gives the learner's values: then it says which
-idea is missing. Otherwise it says what differs.
-"""
+"""What a learner reads when an answer is not right yet, and what finds it."""
 
 import builtins
 import inspect
@@ -12,7 +7,6 @@ import math
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from numbers import Real
 from types import MethodType
 
@@ -96,13 +90,9 @@ def nothing_is_replaced() -> None:
         Hint: it takes a known wrong answer for a right one, or is not what it was.
     """
     right, wrong = torch.arange(3.0), torch.zeros(3)
-    for name, compares in (
-        ("equal", equal),
-        ("torch.equal", torch.equal),
-        ("torch.allclose", torch.allclose),
-    ):
+    for name, compares in (("equal", torch.equal), ("allclose", torch.allclose)):
         works = compares(right, right.clone()) and not compares(right, wrong)
-        hint(works, REPLACED.format(name))
+        hint(works, REPLACED.format(f"torch.{name}"))
     for place, name, value in _KEPT:
         if vars(place).get(name) is not value:
             raise Hint(REPLACED.format(f"{place.__name__}.{name}"))
@@ -205,13 +195,12 @@ def in_place(error: Exception) -> str:
     return CHANGED if "in-place" in text else IN_PLACE if "inplace" in text else ""
 
 
-def with_parameters(module: nn.Module, *names: str, inputs: int = 1) -> Callable:
+def with_parameters(module: nn.Module, *names: str) -> Callable:
     """Makes a function of inputs and parameters of a module.
 
     Args:
         module: the learner's; its parameters are replaced in each call.
         names: of the parameters; their values are the last arguments.
-        inputs: how many arguments come before them, for `compare`.
 
     Raises:
         Hint: the module has not these parameters.
@@ -234,7 +223,6 @@ def with_parameters(module: nn.Module, *names: str, inputs: int = 1) -> Callable
         values = dict(zip(names, given[-len(names) :], strict=True))
         return functional_call(module, values, given[: -len(names)])
 
-    call.inputs = inputs
     return call
 
 
@@ -317,169 +305,3 @@ def compare_gradients(ours, theirs, mine, right, tolerance: float) -> None:
 def _leaves_of(given) -> list[torch.Tensor]:
     values = parts_of(given)
     return [x for x in values if isinstance(x, torch.Tensor) and x.requires_grad]
-
-
-# From here on: what lessons use whose tasks are not written as data yet (`task.py`).
-
-
-def _leaves(inputs: tuple) -> tuple:
-    """Copies tensors; floats ask for a gradient, so that a missing one is noticed."""
-    found = []
-    for x in inputs:
-        if isinstance(x, torch.Tensor):
-            x = x.detach().clone()
-            x.requires_grad_(x.is_floating_point())
-        found.append(x)
-    return tuple(found)
-
-
-def _copies(inputs: tuple) -> tuple:
-    """Copies that may be changed in place, which autograd forbids for leaves."""
-    return tuple(x.clone() if isinstance(x, torch.Tensor) else x for x in inputs)
-
-
-def _call(function: Callable, inputs: tuple):
-    torch.manual_seed(0)
-    return function(*inputs)
-
-
-def _known(given: tuple, mistakes: dict[str, Callable], error: Exception) -> str:
-    """Finds the mistake that raises the same exception."""
-    for text, wrong in mistakes.items():
-        try:
-            with torch.no_grad():
-                _call(wrong, _copies(given))
-        except Exception as other:
-            if type(other) is type(error) and str(other) == str(error):
-                return text
-    return ""
-
-
-def _as_tensors(values) -> list[torch.Tensor]:
-    values = values if isinstance(values, tuple | list) else [values]
-    return [torch.as_tensor(v) for v in values]
-
-
-def equal(ours, theirs, tolerance: float = 1e-5) -> bool:
-    """Whether two tensors, or lists of them, have the same shapes and values."""
-    ours, theirs = _as_tensors(ours), _as_tensors(theirs)
-    if len(ours) != len(theirs):
-        return False
-    return all(
-        a.shape == b.shape
-        and _allclose(
-            a.double(), b.double(), atol=tolerance, rtol=tolerance, equal_nan=True
-        )
-        for a, b in zip(ours, theirs, strict=True)
-    )
-
-
-def _check_kind(ours, theirs, says: str) -> None:
-    """Checks that an answer is of the right kind, shape and dtype."""
-    if ours is None and theirs is not None:
-        raise Hint(NO_RETURN)
-    wrong_kind = f"{says} {kind_of(ours)}, expected {kind_of(theirs)}"
-    if isinstance(theirs, tuple | list):
-        if not isinstance(ours, tuple | list) or len(ours) != len(theirs):
-            raise Hint(wrong_kind)
-        for a, b in zip(ours, theirs, strict=True):
-            _check_kind(a, b, says)
-        return
-    if not isinstance(theirs, torch.Tensor):
-        number = isinstance(ours, Real) and not isinstance(ours, bool)  # also numpy's
-        if isinstance(theirs, int | float) and not isinstance(theirs, bool):
-            hint(number, f"{says} {kind_of(ours)}, expected a number")
-        return
-    if not isinstance(ours, torch.Tensor):
-        raise Hint(wrong_kind)
-    hint(
-        ours.shape == theirs.shape,
-        f"{says} {kind_of(ours)}, expected {tuple(theirs.shape)}",
-    )
-    hint(
-        ours.is_floating_point() == theirs.is_floating_point(),
-        f"it gives values of dtype {ours.dtype}, expected {theirs.dtype}",
-    )
-
-
-def _difference(ours, theirs) -> str:
-    """Says where two answers of the same shapes differ most."""
-    for a, b in zip(_as_tensors(ours), _as_tensors(theirs), strict=True):
-        if not equal(a, b):
-            gap = (a.double() - b.double()).abs().nan_to_num(torch.inf)
-            at = tuple(int(i) for i in torch.unravel_index(gap.argmax(), gap.shape))
-            place = f" at {list(at)}" if at else ""
-            mine, right = a[at].item(), b[at].item()
-            return f"{mine:.4g}{place} where {right:.4g} is expected"
-    return ""
-
-
-def compare(
-    answer: Callable,
-    solution: Callable,
-    inputs: list[tuple],
-    mistakes: dict[str, Callable] | None = None,
-    *,
-    tolerance: float = 1e-5,
-    gradient: bool = True,
-    advice: str = "",
-) -> None:
-    """Compares an answer with a solution on several inputs, by value and gradient.
-
-    Args:
-        answer: the learner's function.
-        solution: gives what is right; called in the same way.
-        inputs: arguments of each call; the first are those that the task shows.
-        mistakes: hint -> a function with that mistake. The hint is given when the
-            answer has the values of the mistake and the solution has not.
-        tolerance: largest difference allowed, absolute or relative.
-        gradient: whether the gradients of all floating-point inputs must agree, too.
-        advice: what to look at when the values are wrong in another way.
-
-    Raises:
-        Hint: the answer is wrong, or raises.
-    """
-    was_right = 0
-    for given in inputs:
-        mine, theirs = _leaves(given), _leaves(given)
-        handed = _copies(mine)
-        right = _call(solution, _copies(theirs))
-        known = partial(_known, given, mistakes or {})
-        before = f"{SHOWN_ONLY.format(shown(given))} There " if was_right else ""
-        with learners_code(lambda error, f=known: in_place(error) or f(error), before):
-            ours = _call(answer, handed)
-        # To the author of a module, its parameters are not inputs.
-        says = f"for {shown(given[: getattr(answer, 'inputs', len(given))])} it gives"
-        for before, after in zip(given, handed, strict=True):
-            if isinstance(before, torch.Tensor):
-                hint(_equal(before, after.detach()), CHANGED)
-        if not equal_kind(ours, right) or not equal(ours, right, tolerance):
-            for text, wrong in (mistakes or {}).items():
-                try:
-                    with torch.no_grad():
-                        value = _call(wrong, _copies(given))
-                except Exception:
-                    continue  # this mistake stops on this input; the answer did not
-                differs = not equal(value, right, tolerance)
-                hint(not (differs and _same(ours, value, tolerance)), text)
-            _check_kind(ours, right, says)
-            hint(not was_right, SHOWN_ONLY.format(shown(given)))
-            where = _difference(ours, right)
-            more = f" {advice}" if advice else ""
-            raise Hint(f"the shape is right, the values are not: {where}.{more}")
-        was_right += 1
-        if gradient:
-            compare_gradients(ours, right, mine, theirs, tolerance)
-
-
-def equal_kind(ours, theirs) -> bool:
-    """Whether two answers are of the same kind and shapes."""
-    try:
-        _check_kind(ours, theirs, "")
-    except Hint:
-        return False
-    return True
-
-
-def _same(ours, value, tolerance: float) -> bool:
-    return equal_kind(ours, value) and equal(ours, value, tolerance)

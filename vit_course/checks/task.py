@@ -31,6 +31,7 @@ from vit_course.checks.hints import (
     is_a_function,
     kind_of,
     learners_code,
+    nothing_is_replaced,
     parts_of,
     passed,
     shown,
@@ -294,6 +295,7 @@ class Case:
         handed = [_map(torch.clone, given) for given in mine]
         # All of them before the reference is computed, so that nothing can be copied.
         outcomes = [_outcome(function, given) for given in handed]
+        nothing_is_replaced()
         for before, after, ours in zip(inputs, handed, outcomes, strict=True):
             names = ("",) * (len(before) - len(self.parameters)) + self.parameters
             for a, b, name in zip(before, after, names, strict=True):
@@ -348,7 +350,10 @@ class Case:
         more = f" {self.advice}" if self.advice else ""
         hint(not was_right, only + more)
         where = _wrong_value(ours, right, self.tolerance)
-        raise Hint(f"the shape is right, the values are not: {where}.{more}")
+        says = "the shape is right, the values are not"
+        if not any(isinstance(part, Tensor) for part in parts_of(right)):
+            says = "the values are not right"
+        raise Hint(f"{says}: {where}.{more}")
 
 
 class Task:

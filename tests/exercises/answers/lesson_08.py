@@ -582,12 +582,12 @@ def of_five(layer, inputs):
     return int((before_relu(layer, inputs) <= 0).all(dim=0).sum()) / 5
 
 
-@wrong(DEAD, "the shape is right, the values are not")
+@wrong(DEAD, "the values are not right")
 def always_alive(layer, inputs):
     return (before_relu(layer, inputs) > 0).all(dim=0).float().mean().item()
 
 
-@wrong(DEAD, "the shape is right, the values are not")
+@wrong(DEAD, "the values are not right")
 def by_the_bias(layer, inputs):
     return (layer.bias <= 0).float().mean().item()
 
