@@ -23,65 +23,6 @@ def _check_class_token(vit: ViT) -> None:
         raise ValueError(f'the ViT must have pool="cls", got {vit.pool!r}')
 
 
-def mean_colors(images: torch.Tensor, patch_size: int) -> torch.Tensor:
-    """The mean colour of each patch, 3 bits per channel: one of 512 (Appendix B.1.2).
-
-    Shape:
-        images (batch, 3, height, width), values in -1 … 1 -> (batch, N) of 0 … 511.
-    """
-    patches = patchify(images, patch_size).unflatten(2, (3, -1))  # (batch, N, 3, P * P)
-    levels = ((patches.mean(dim=3) + 1) * 4).long().clamp(0, 7)  # (batch, N, 3)
-    return levels[..., 0] * 64 + levels[..., 1] * 8 + levels[..., 2]
-
-
-class MaskedPatchPrediction(nn.Module):
-    """The paper's self-supervision: colours of corrupted patches (Appendix B.1.2).
-
-    Args:
-        vit: the model, with a class token; it is trained in place.
-        corrupted: fraction of the patches that is corrupted.
-
-    Shape:
-        images (batch, 3, height, width), values in -1 … 1 -> the loss, a scalar.
-
-    Raises:
-        ValueError: no class token, or a fraction outside (0, 1].
-    """
-
-    def __init__(self, vit: ViT, corrupted: float = 0.5) -> None:
-        super().__init__()
-        _check_class_token(vit)
-        if not 0 < corrupted <= 1:
-            raise ValueError(f"corrupted must be in (0, 1], got {corrupted}")
-        self.vit, self.corrupted = vit, corrupted
-        self.mask_token = nn.Parameter(0.02 * torch.randn(vit.head.in_features))
-        self.to_colors = nn.Linear(vit.head.in_features, 512)
-
-    def corrupt(self, patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Corrupts patch embeddings (batch, N, D); returns them, and which (batch, N).
-
-        80 % become the mask token, 10 % another embedding of the batch, 10 % stay.
-        """
-        batch, N, D = patches.shape
-        order = torch.rand(batch, N, device=patches.device).argsort(1)
-        chosen = order < max(1, round(self.corrupted * N))  # as many in each image
-        die = torch.rand(batch, N, device=patches.device)
-        masked, swapped = chosen & (die < 0.8), chosen & (die >= 0.8) & (die < 0.9)
-        other = torch.randint(batch * N, (batch, N), device=patches.device)
-        other = patches.reshape(-1, D)[other]  # (batch, N, D), of any image
-        patches = torch.where(masked[..., None], self.mask_token, patches)
-        return torch.where(swapped[..., None], other, patches), chosen
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        parts = self.vit.embedding
-        patches, chosen = self.corrupt(parts.patch_embedding(images))
-        z = parts.position_embedding(parts.class_token(patches))  # (batch, N + 1, D)
-        z = self.vit.layer_norm(self.vit.encoder(parts.dropout(z)))
-        logits = self.to_colors(z[:, 1:][chosen])  # (corrupted patches, 512)
-        colors = mean_colors(images, parts.patch_embedding.patch_size)
-        return F.cross_entropy(logits, colors[chosen])
-
-
 class MaskedAutoencoder(nn.Module):
     """Hides most patches and predicts their pixels from the rest (arXiv 2111.06377).
 
@@ -171,3 +112,62 @@ class MaskedAutoencoder(nn.Module):
         predicted = self.decode(self.encode(images, order), order)
         hidden = order[:, self.num_kept :]  # the loss is on these alone
         return F.mse_loss(pick(predicted, hidden), pick(self.target(images), hidden))
+
+
+def mean_colors(images: torch.Tensor, patch_size: int) -> torch.Tensor:
+    """The mean colour of each patch, 3 bits per channel: one of 512 (Appendix B.1.2).
+
+    Shape:
+        images (batch, 3, height, width), values in -1 … 1 -> (batch, N) of 0 … 511.
+    """
+    patches = patchify(images, patch_size).unflatten(2, (3, -1))  # (batch, N, 3, P * P)
+    levels = ((patches.mean(dim=3) + 1) * 4).long().clamp(0, 7)  # (batch, N, 3)
+    return levels[..., 0] * 64 + levels[..., 1] * 8 + levels[..., 2]
+
+
+class MaskedPatchPrediction(nn.Module):
+    """The paper's self-supervision: colours of corrupted patches (Appendix B.1.2).
+
+    Args:
+        vit: the model, with a class token; it is trained in place.
+        corrupted: fraction of the patches that is corrupted.
+
+    Shape:
+        images (batch, 3, height, width), values in -1 … 1 -> the loss, a scalar.
+
+    Raises:
+        ValueError: no class token, or a fraction outside (0, 1].
+    """
+
+    def __init__(self, vit: ViT, corrupted: float = 0.5) -> None:
+        super().__init__()
+        _check_class_token(vit)
+        if not 0 < corrupted <= 1:
+            raise ValueError(f"corrupted must be in (0, 1], got {corrupted}")
+        self.vit, self.corrupted = vit, corrupted
+        self.mask_token = nn.Parameter(0.02 * torch.randn(vit.head.in_features))
+        self.to_colors = nn.Linear(vit.head.in_features, 512)
+
+    def corrupt(self, patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Corrupts patch embeddings (batch, N, D); returns them, and which (batch, N).
+
+        80 % become the mask token, 10 % another embedding of the batch, 10 % stay.
+        """
+        batch, N, D = patches.shape
+        order = torch.rand(batch, N, device=patches.device).argsort(1)
+        chosen = order < max(1, round(self.corrupted * N))  # as many in each image
+        die = torch.rand(batch, N, device=patches.device)
+        masked, swapped = chosen & (die < 0.8), chosen & (die >= 0.8) & (die < 0.9)
+        other = torch.randint(batch * N, (batch, N), device=patches.device)
+        other = patches.reshape(-1, D)[other]  # (batch, N, D), of any image
+        patches = torch.where(masked[..., None], self.mask_token, patches)
+        return torch.where(swapped[..., None], other, patches), chosen
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        parts = self.vit.embedding
+        patches, chosen = self.corrupt(parts.patch_embedding(images))
+        z = parts.position_embedding(parts.class_token(patches))  # (batch, N + 1, D)
+        z = self.vit.layer_norm(self.vit.encoder(parts.dropout(z)))
+        logits = self.to_colors(z[:, 1:][chosen])  # (corrupted patches, 512)
+        colors = mean_colors(images, parts.patch_embedding.patch_size)
+        return F.cross_entropy(logits, colors[chosen])
