@@ -60,7 +60,8 @@ def _rename(state: dict[str, torch.Tensor], patterns: dict[str, str]) -> dict:
 def to_modern_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Renames weights of timm, DINO's authors or Hugging Face for `ModernViT`."""
     # Left out: what serves pre-training alone, and angles, which are computed.
-    state = {n: t for n, t in state.items() if not re.search("mask_token|rope", n)}
+    unused = re.compile("mask_token|bias_mask|rope")
+    state = {n: t for n, t in state.items() if not unused.search(n)}
     if any(".norm1." in name for name in state):
         state = _rename(state, TO_TIMM)
     for name, tensor in list(state.items()):

@@ -382,3 +382,60 @@ def test_the_names_of_hugging_face(name, tmp_path):
     for key, value in same.state_dict().items():
         if not key.startswith("head"):
             assert torch.equal(value, ours.state_dict()[key]), key
+
+
+# DINO's authors
+
+
+def of_authors(theirs):
+    """Weights of timm under the names of the repositories dinov2 and dinov3."""
+    state = {}
+    for name, tensor in theirs.state_dict().items():
+        state[name.replace("gamma_1", "ls1.gamma").replace("gamma_2", "ls2.gamma")] = (
+            tensor
+        )
+    registers = state.pop("reg_token")
+    width = registers.shape[-1]
+    state["mask_token"] = torch.ones(1, width)
+    if "pos_embed" in state:  # DINOv2: also a position for the class token
+        state["register_tokens"] = registers
+        rows = [torch.randn(1, 1, width), state["pos_embed"]]
+        return state | {"pos_embed": torch.cat(rows, dim=1)}
+    state["storage_tokens"] = registers
+    state["rope_embed.periods"] = torch.ones(16)
+    for i in range(len(theirs.blocks)):
+        bias = torch.randn(3 * width)
+        bias[width : 2 * width] = 0  # the keys', which the mask leaves out
+        mask = torch.ones(3 * width)
+        mask[width : 2 * width] = 0
+        state[f"blocks.{i}.attn.qkv.bias"] = bias
+        state[f"blocks.{i}.attn.qkv.bias_mask"] = mask
+        for name in ("q_bias", "v_bias"):
+            state.pop(f"blocks.{i}.attn.{name}")
+        state.pop(f"blocks.{i}.attn.k_bias", None)
+    return state
+
+
+@pytest.mark.parametrize(
+    "name, convert",
+    [
+        ("vit_small_patch14_reg4_dinov2", timm.models.vision_transformer),
+        ("vit_small_patch16_dinov3_qkvb", timm.models.eva),
+    ],
+)
+def test_the_names_of_dinos_authors(name, convert, tmp_path):
+    """timm converts the same file by its own code."""
+    torch.manual_seed(0)
+    sizes = SMALL | SIZES[name] | {"num_classes": 0}
+    theirs = fill(timm.create_model(name, **sizes)).eval()
+    state = of_authors(theirs)
+    path = tmp_path / "authors.safetensors"
+    save_file(state, path)
+    theirs.load_state_dict(convert.checkpoint_filter_fn(dict(state), theirs))
+    size = SIZES[name]["img_size"]
+    ours = load_pretrained(path, build=build_modern_vit, img_size=size)
+    x = tokens(2, 3, size, size, dtype=torch.float32)
+    with torch.no_grad():
+        expected = theirs.forward_features(x)
+        found = ours.forward_features(x)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
