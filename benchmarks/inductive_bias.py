@@ -164,11 +164,11 @@ def run(name: str, lr: float, train_set: Images, measured: Images, steps: int) -
     return 100 * (predict(model, images) == measured.tensors[1]).float().mean().item()
 
 
-def describe(classes: int) -> dict:
+def describe(names: list[str], classes: int) -> dict:
     """Parameters and operations (one image, forward) of each model."""
     found = {}
-    for name, create in MODELS.items():
-        model = create(classes)
+    for name in names:
+        model = MODELS[name](classes)
         # The counter does not know the fused attention of a CPU.
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             model(torch.zeros(1, 3, SIDE, SIDE))
@@ -199,9 +199,12 @@ class Experiment:
         self.own = kind == "rendered" and (
             images is not None or any("own_images" in entry for entry in of_kind)
         )
-        # Without images: the sizes that were run.
-        tested = {entry["images"] for entry in of_kind if entry["split"] == "test"}
+        # Without images: the sizes and models that were run.
+        tests = [entry for entry in of_kind if entry["split"] == "test"]
+        tested = {entry["images"] for entry in tests}
         self.steps = {n: STEPS[n] for n in STEPS if images is not None or n in tested}
+        tested = {entry["model"] for entry in tests}
+        self.models = [n for n in MODELS if images is not None or n in tested]
 
     def training_set(self, size: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Images (size, 3, 32, 32) and labels of a seed."""
@@ -261,13 +264,15 @@ def table(accuracies: dict, seeds: list[int]) -> tuple[list[dict], list[dict]]:
     """Rows of means, and paired differences with 95 % intervals and Holm's p-values."""
     rows, pairs, p_values = [], [], []
     sizes = sorted({size for _, size, _ in accuracies})
-    for name, size in itertools.product(MODELS, sizes):
+    names = [n for n in MODELS if any(n == name for name, _, _ in accuracies)]
+    compared = [pair for pair in COMPARED if set(pair) <= set(names)]
+    for name, size in itertools.product(names, sizes):
         values = [accuracies[name, size, seed] for seed in seeds]
         low, high = interval(values)
         row = {"model": name, "images": size, "mean": round(statistics.mean(values), 2)}
         row |= {"interval": [round(low, 2), round(high, 2)], "accuracies": values}
         rows.append(row)
-    for (first, second), size in itertools.product(COMPARED, sizes):
+    for (first, second), size in itertools.product(compared, sizes):
         # One seed draws the same training images for both.
         values = [
             accuracies[first, size, seed] - accuracies[second, size, seed]
@@ -295,6 +300,16 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, help="file for the table")
     parser.add_argument(
+        "--sizes",
+        nargs="+",
+        type=int,
+        choices=STEPS,
+        help="numbers of training images (default: all)",
+    )
+    parser.add_argument(
+        "--models", nargs="+", choices=MODELS, help="their names (default: all)"
+    )
+    parser.add_argument(
         "--report",
         nargs="?",
         const="rendered",
@@ -310,17 +325,23 @@ def main() -> None:
         images, labels = photographs(args.data) if args.data else rendered()
         classes = int(labels.max()) + 1
     experiment = Experiment(kind, images, labels, args.runs)
+    if args.sizes:
+        experiment.steps = {size: STEPS[size] for size in sorted(args.sizes)}
+    if args.models:
+        experiment.models = args.models
     rates, validation = {}, {}
-    for name in MODELS:
+    for name in experiment.models:
         rates[name], validation[name] = experiment.choose_rate(name)
     seeds = list(range(args.seeds))
     accuracies = {
         (name, size, seed): experiment.measure(name, rates[name], size, seed, "test")
-        for seed, size, name in itertools.product(seeds, experiment.steps, MODELS)
+        for seed, size, name in itertools.product(
+            seeds, experiment.steps, experiment.models
+        )
     }
     longer = []  # has training come to an end? Fewest epochs, validation images
     size, seed = max(experiment.steps), TUNING_SEEDS[0]
-    for name in LONGER:
+    for name in [n for n in LONGER if n in experiment.models]:
         once, twice = (
             experiment.measure(name, rates[name], size, seed, "validation", steps)
             for steps in (STEPS[size], 2 * STEPS[size])
@@ -348,7 +369,7 @@ def main() -> None:
     stored |= {
         "train_steps": experiment.steps,
         "batch": BATCH,
-        "models": describe(classes),
+        "models": describe(experiment.models, classes),
     }
     stored |= {"validation_images": VAL, "test_images": TEST, "rates": rates}
     stored |= {"validation": validation, "twice_the_steps": longer}

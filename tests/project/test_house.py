@@ -349,6 +349,22 @@ def test_the_stored_bench_and_inductive_bias_are_quoted():
     assert len(found) == 2
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert found[0][:-1] in readme
+    stored = json.loads(
+        (ROOT / "benchmarks" / "inductive_bias_photographs.json").read_text()
+    )
+    mean = {(row["model"], row["images"]): row["mean"] for row in stored["rows"]}
+    for size in (100, 300):
+        values = (f"{mean[m, size]:.1f} %" for m in ("ViT", "CNN", "CNN, shuffled"))
+        assert f"| {size} | {' | '.join(values)} |" in text
+    decided = []
+    for row in stored["comparisons"]:
+        low, high = row["interval"]
+        said = f"{row['difference']:+.1f} points ({low:+.1f} … {high:+.1f}; Holm p"
+        if row["second"] == "ViT" and row["images"] == 300:
+            assert f"{said} {row['p_holm']:.2g}" in text
+        if row["p_holm"] < 0.05:
+            decided.append((row["first"], row["second"], row["images"]))
+    assert decided == [("CNN", "ViT", 300)]
 
 
 def test_results_of_the_bench_are_written_from_the_stored_runs(tmp_path, monkeypatch):
