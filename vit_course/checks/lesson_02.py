@@ -240,6 +240,7 @@ check_overlapping_patches = Task(
         right=_cut,
         mistakes=OVERLAPS,
         explain=_no_integers,
+        gradient=False,
         advice=(
             "Write down the shape after each step: which axes are flattened together?"
         ),
@@ -287,6 +288,10 @@ GRIDS = {
         "the values are the right ones, but flat. Asked for is the grid, with six "
         "axes: (B, C, rows, columns, P, P)."
     ),
+    lambda x, p: _flat_grid(x, p).reshape(_windows(x, p, p).shape): (
+        "right for images of one channel only. `patchify` has the patches before the "
+        "channels: (B, N, C·P²). Split these axes in this order, and then move C."
+    ),
     lambda x, p: _windows(x, p, p).transpose(3, 4): (
         "the four axes of the image are split, and still in the order of memory: "
         "(rows, P, columns, P). One swap is missing."
@@ -308,6 +313,7 @@ check_mended_grid = Task(
         right=lambda x, p: _windows(x, p, p),
         mistakes=GRIDS,
         explain=_no_integers,
+        gradient=False,
         advice=(
             "Try the images of row numbers and column numbers: which rows and columns "
             "does your first patch hold?"
@@ -337,9 +343,10 @@ def _not_divided(image, patch_size):
     return between.item(), patches.var(1, correction=0).mean().item()
 
 
-def _summed(image, patch_size):
+def _summed(image, patch_size, rest: bool = False):
     between, within = _fractions(_squares(image, patch_size))
-    return between, within * len(_squares(image, patch_size))
+    within *= len(_squares(image, patch_size))
+    return 1 - within if rest else between, within
 
 
 FRACTIONS = {
@@ -364,7 +371,13 @@ FRACTIONS = {
         "the mean runs over the patches: that is the mean patch. N patch means are "
         "asked for, so take the mean over the pixels of each."
     ),
-    _summed: "the variances of the patches are added up. Within is their *mean*.",
+    (_summed, lambda x, p: _summed(x, p, rest=True)): (
+        "the variances of the patches are added up. Within is their *mean*."
+    ),
+    lambda x, p: _fractions(_squares(x, p).T)[::-1]: (
+        "means and variances run over the patches (axis 0 of (N, P²)), for each place "
+        "in a patch. They belong to the pixels of each patch, axis 1."
+    ),
     lambda x, p: tuple(100 * fraction for fraction in _fractions(_squares(x, p))): (
         "these are per cent. Give back fractions, which add up to 1."
     ),
@@ -373,9 +386,9 @@ FRACTIONS = {
 
 def _sloping_images() -> list[tuple]:
     """A slope from left to right and a random part, so that both fractions count."""
-    images = _random_images([(32, 48), (8, 12), (6, 10), (9, 15), (4, 5)])
+    images = _random_images([(32, 48), (8, 12), (6, 10), (9, 15), (4, 6)])
     sloping = [image + torch.linspace(0, 1, image.shape[1]) for image in images]
-    return list(zip(sloping, (16, 4, 2, 3, 1), strict=True))
+    return list(zip(sloping, (16, 4, 2, 3, 2), strict=True))
 
 
 check_variance_fractions = Task(
@@ -388,8 +401,8 @@ check_variance_fractions = Task(
         tolerance=1e-4,
         gradient=False,
         advice=(
-            "Every variance divides by the number of values (`correction=0`); then the "
-            "two add up to 1."
+            "Each patch, a row of (N, P²), has a mean and a variance: take the "
+            "variance of the means, and the mean of the variances."
         ),
     ),
 )

@@ -6,7 +6,7 @@ import time
 import timeit
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from statistics import fmean
+from statistics import StatisticsError, fmean, median
 from types import FunctionType
 from typing import Any
 
@@ -151,6 +151,7 @@ def _tokens_of_a_changed_layer(answer: Callable, images, weight, bias):
     with torch.no_grad():
         layer.patcher.weight.copy_(weight)
         layer.patcher.get_parameter("bias").copy_(bias)
+    before = dict(layer.patcher.named_parameters())
     answer(layer)
     for name in ("weight", "bias"):
         value = getattr(layer.patcher, name)
@@ -158,6 +159,11 @@ def _tokens_of_a_changed_layer(answer: Callable, images, weight, bias):
             isinstance(value, nn.Parameter) and value.requires_grad,
             f"`patcher.{name}` can no longer be trained. Change its values and "
             "nothing else.",
+        )
+        hint(
+            value is before[name],
+            f"`patcher.{name}` is a new parameter: an optimiser that holds the old one "
+            "would no longer train the layer. Write into the one that is there.",
         )
     return _tokens(images, layer.patcher.weight, layer.patcher.bias).detach()
 
@@ -345,11 +351,13 @@ def _check_training(answer: type) -> None:
         module(images)
     _copy(module, weight, bias)
     out = module(images)
-    trained = [p for p in module.parameters() if p.requires_grad]
+    # An operation in place makes a frozen parameter a result, which is not trained.
+    trained = [p for p in module.parameters() if p.requires_grad and p.is_leaf]
     count, expected = sum(p.numel() for p in trained), weight.numel() + bias.numel()
     hint(
         count == expected,
-        f"your layer has {count} parameters, the convolution {expected}.",
+        f"your layer has {count} parameters that can be trained, the convolution "
+        f"{expected}. Is one frozen (`requires_grad_(False)`), or left out?",
     )
     parts = [weight.clone().requires_grad_(), bias.clone().requires_grad_()]
     expected = _squared_gradient(_tokens(images, *parts), parts)
@@ -469,12 +477,26 @@ def _does_not_fit(error: Exception) -> str:
             f"`forward` reads a name that is not there: {error}. An argument of "
             f"`__init__` is gone when `__init__` ends. {ITS_OWN}"
         )
-    if isinstance(error, ValueError | AssertionError):
-        return (
-            f"an image that fits raises an error ({error}). Height and width are axes "
-            f"2 and 3. {ITS_OWN}"
-        )
     return ""
+
+
+def _call_with_an_image_that_fits(module, images, weight, bias):
+    def call(images):
+        return module(images, weight, bias)
+
+    (height, width), p = images.shape[2:], weight.shape[-1]
+    try:
+        return call(images)
+    except (ValueError, AssertionError) as error:
+        why = "Not every image is a square."
+        try:
+            call(images[..., :p, :p])
+        except (ValueError, AssertionError):
+            why = ITS_OWN
+        raise Hint(
+            f"{height} x {width} fits P = {p}, and raises an error ({error}). Height "
+            f"and width are axes 2 and 3. {why}"
+        ) from error
 
 
 check_mended_patch_embedding = Task(
@@ -490,6 +512,7 @@ check_mended_patch_embedding = Task(
             (1, 2, 30, 6, 6, 7),
             (3, 3, 4, 16, 4, 5),
         ),
+        call=_call_with_an_image_that_fits,
         right=_tokens,
         mistakes=MAPS_TO_TOKENS,
         explain=_does_not_fit,
@@ -586,6 +609,11 @@ class _Machine:
         functions = [self.function(name) for name in self.times]
 
         def unread(error):
+            if isinstance(error, StatisticsError):
+                return (
+                    f"with `repeats={repeats}` there is no time to take a median "
+                    "of: the first calls, not measured, are not one of the rounds."
+                )
             zero = isinstance(error, ZeroDivisionError) and not self.reads
             return no_clock if zero else ""
 
@@ -652,7 +680,7 @@ def _check_ratio(answer: Callable) -> None:
         "clock run from right before a call until right after it?",
     )
     # All runs but the second are disturbed: each place but one gives another number.
-    a, b, second = [1, 6, 30, 2, 60], [4, 15, 50, 7, 75], 15
+    a, b, second = [1, 6, 30, 2, 60], [4, 7, 31, 15, 65], 15
     machine = _Machine({"first": [cold, *a, first], "second": [cold, *b, second]})
     found = machine.measure(answer, repeats=5)
     known = "Two functions that take 6 and 15 ms, but for some disturbed runs, should "
@@ -668,8 +696,21 @@ def _check_ratio(answer: Callable) -> None:
             f"{known}. {text} Take the median of each list.",
         )
     hint(
+        not _near(found, median(x / y for x, y in zip(a, b, strict=True))),
+        f"{known}. That is the median of the ratios of the rounds. Take the median of "
+        "each list first, then one ratio.",
+    )
+    hint(
         _near(found, first / second),
         f"{known}. Divide the median of one list by the median of the other.",
+    )
+    machine = _Machine({"first": [cold, 2, 6, 60, 10], "second": [cold, 4, 75, 8, 12]})
+    found = machine.measure(answer, repeats=4)
+    hint(
+        _near(found, 0.8),
+        f"for 4 rounds, the ratio should be 0.80; yours is {found:.2f}. The median of "
+        "an even number of times is the mean of the two in the middle, as `median` of "
+        "`statistics` takes it; `torch.median` and `sorted(…)[n // 2]` take one.",
     )
     machine = _Machine({"first": [8], "second": [4]}, slow_after=8)
     found = machine.measure(answer, repeats=5)

@@ -150,7 +150,7 @@ def through_data(layer):
     bias[:3] = 0
 
 
-@right(COLOURS)
+@wrong(COLOURS, "is a new parameter")
 def with_new_parameters(layer):
     weight = layer.patcher.weight.detach().clone()
     bias = layer.patcher.bias.detach().clone()
@@ -314,6 +314,14 @@ class FrozenCopy(Linear):
         weight = patcher.weight.detach().flatten(1).clone()
         self.linear.weight = nn.Parameter(weight, requires_grad=False)
         self.linear.bias.data.copy_(patcher.bias.data)
+
+
+@wrong(LINEAR, "your layer has 0 parameters")
+class FrozenForTheCopy(Linear):
+    def copy_from(self, patcher):
+        self.linear.requires_grad_(False)
+        self.linear.weight.copy_(patcher.weight.flatten(1))
+        self.linear.bias.copy_(patcher.bias)
 
 
 @wrong(LINEAR, "a part cut off")
@@ -509,7 +517,7 @@ class OnlyMade(Mended):
             ValueError("this picture does not fit")
 
 
-@wrong(MENDED, "an image that fits raises an error")
+@wrong(MENDED, "Not every image is a square")
 class SquaresOnly(Mended):
     def check(self, height, width):
         if height != width or height % self.patch_size:
@@ -753,7 +761,7 @@ def blank_ratio(first, second, x, repeats):
     raise NotImplementedError("your lines go here")
 
 
-@right(RATIO)
+@wrong(RATIO, "median of the ratios of the rounds")
 def by_pairs(first, second, x, repeats):
     a, b = in_turns(first, second, x, repeats)
     return statistics.median(u / v for u, v in zip(a, b, strict=True))
@@ -791,8 +799,29 @@ def in_nanoseconds(first, second, x, repeats):
             start = perf_counter_ns()
             function(x)
             times.append(perf_counter_ns() - start)
-    a, b = (sorted(times[1:])[repeats // 2] for times in taken.values())
+    a, b = (statistics.median(times[1:]) for times in taken.values())
     return a / b
+
+
+@wrong(RATIO, "with `repeats=1` there is no time")
+def without_the_first_round(first, second, x, repeats):
+    rounds = [(seconds(first, x), seconds(second, x)) for _ in range(repeats)]
+    a, b = ([pair[i] for pair in rounds[1:]] for i in (0, 1))
+    return statistics.median(a) / statistics.median(b)
+
+
+@wrong(RATIO, "for 4 rounds")
+def upper_of_two(first, second, x, repeats):
+    a, b = (
+        sorted(times)[repeats // 2] for times in in_turns(first, second, x, repeats)
+    )
+    return a / b
+
+
+@wrong(RATIO, "for 4 rounds")
+def median_of_torch(first, second, x, repeats):
+    a, b = torch.tensor(list(in_turns(first, second, x, repeats)))
+    return (a.median() / b.median()).item()
 
 
 @right(RATIO)
@@ -802,5 +831,5 @@ def with_torch_and_swaps(first, second, x, repeats):
     for i in range(repeats):
         for j in (0, 1) if i % 2 else (1, 0):
             times[i, j] = seconds((first, second)[j], x)
-    a, b = times.median(dim=0).values
+    a, b = times.quantile(0.5, dim=0)
     return a / b
