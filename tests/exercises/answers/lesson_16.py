@@ -1,5 +1,7 @@
 """Answers to the capstone."""
 
+import copy
+
 import torch
 from torch import nn
 
@@ -105,6 +107,45 @@ class WithSoftmax(Around):
 class Squeezed(Around):
     def forward(self, images):
         return self.vit(images).squeeze()
+
+
+@wrong(CHECK, "an nn.ModuleList")
+class Blocks(Around):
+    """In a Python list, so that no optimizer knows them."""
+
+    def __init__(self, num_classes):
+        super().__init__(num_classes)
+        self.blocks, self.vit.encoder = list(self.vit.encoder), nn.Identity()
+
+    def forward(self, images):
+        z = self.vit.embedding(images)
+        for block in self.blocks:
+            z = block(z)
+        return self.vit.head(self.vit.layer_norm(z)[:, 0])
+
+
+@wrong(CHECK, "is not in it")
+class PlainRegisters(Around):
+    def __init__(self, num_classes):
+        super().__init__(num_classes)
+        self.registers = torch.randn(1, 4, 192)
+
+    def forward(self, images):
+        registers = self.registers.expand(len(images), -1, -1)
+        z = torch.cat([self.vit.embedding(images), registers], dim=1)
+        return self.vit.head(self.vit.layer_norm(self.vit.encoder(z))[:, 0])
+
+
+@wrong(CHECK, "qkv.weight, ")
+class FrozenBlock(Around):
+    def __init__(self, num_classes):
+        super().__init__(num_classes)
+        self.vit.encoder[0].requires_grad_(False)
+
+
+@wrong(CHECK, "`img_size=64`")
+def for_224_pixels(num_classes):
+    return create_vit("vit_tiny_16", num_classes=num_classes)
 
 
 @wrong(CHECK, "not written yet")
@@ -237,6 +278,57 @@ def that_fails():
     check_close("gradient", gradient, other)
 
 
+@wrong(PROOF, "your code caught that")
+def that_fails_quietly():
+    try:
+        that_fails()
+    except AssertionError as error:
+        print("nearly:", error)
+
+
+def by_model(other):
+    """Compares logits and a gradient of a small ViT with those of another model."""
+    x, found = torch.randn(1, 3, 64, 64), []
+    for vit in (model := small_vit(3).eval(), other(model)):
+        logits = vit(x)
+        weight = next(vit.parameters())
+        found.append((logits, torch.autograd.grad(logits.sum(), weight)[0]))
+    for name, ours, theirs in zip(("logits", "gradient"), *found, strict=True):
+        check_close(name, ours, theirs, 1e-4)
+
+
+@wrong(PROOF, "one model, or a copy")
+def same_model():
+    by_model(lambda model: model)
+
+
+@wrong(PROOF, "one model, or a copy")
+def deep_copy():
+    by_model(copy.deepcopy)
+
+
+@wrong(PROOF, "Dropout is active")
+def without_eval():
+    by_model(lambda model: create_vit("vit_mini_8", num_classes=3).train())
+
+
+@right(PROOF)
+def inside_another_module():
+    def around(model):
+        outer = Around(3).eval()
+        outer.vit = model
+        return outer
+
+    by_model(around)
+
+
+@right(PROOF)
+def with_a_loss_as_well():
+    by_value_and_gradient()
+    ours, theirs, *_ = pair()
+    check_close("loss", ours.mean(), theirs.mean())
+
+
 @right(PROOF)
 def by_value_and_gradient():
     ours, theirs, gradient, other = pair()
@@ -282,37 +374,107 @@ def one_of_each_seed(seeds):
 
 @wrong(RACE, "two names")
 def one_model(seeds):
-    return {"variation": [0.5, 0.6]}
+    return {"variation": [0.5, 0.6, 0.7]}
 
 
-@wrong(RACE, "two accuracies")
-def one_seed(seeds):
-    return {"ViT": [0.5], "variation": [0.6]}
+@wrong(RACE, "three accuracies")
+def seeds_of_its_own(seeds):
+    return {"ViT": [0.5, 0.6], "variation": [0.6, 0.7]}
 
 
 @wrong(RACE, "no accuracies")
 def in_percent(seeds):
-    return {"ViT": [50.0, 51.0], "variation": [60.0, 61.0]}
+    return {"ViT": [50.0, 51.0, 52.0], "variation": [60.0, 61.0, 62.0]}
 
 
 @wrong(RACE, "one for each epoch")
 def histories(seeds):
-    return {"ViT": [[0.4, 0.5], [0.5, 0.6]], "variation": [[0.3, 0.4], [0.5, 0.7]]}
+    return {"ViT": 3 * [[0.4, 0.5]], "variation": 3 * [[0.3, 0.4]]}
 
 
-@wrong(RACE, "are not two numbers")
+@wrong(RACE, "are not three numbers")
 def as_text(seeds):
-    return {"ViT": ["50%", "51%"], "variation": ["60%", "61%"]}
+    return {"ViT": ["50%", "51%", "52%"], "variation": ["60%", "61%", "62%"]}
+
+
+@wrong(RACE, "no optimizer has taken a step")
+def made_up(seeds):
+    return {"ViT": [0.5, 0.6, 0.6], "variation": [0.6, 0.7, 0.7]}
+
+
+def pictures(seed):
+    torch.manual_seed(seed)
+    return torch.randn(4, 3, 2, 2)
+
+
+def trained(model, steps=2, after_step=None):
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(pictures(0)).square().mean().backward()
+        optimizer.step()
+        if after_step:
+            after_step(model.eval())
+        model.train()
+    return model
+
+
+@torch.no_grad()
+def measured(model, seed=99):
+    return model.eval()(pictures(seed)).sigmoid().mean().item()
+
+
+def new_model(seed, name="ViT"):
+    torch.manual_seed(seed)
+    layers = nn.Flatten(), nn.Linear(12, 3 if name == "ViT" else 2)
+    return nn.Sequential(*layers)
+
+
+def raced(seeds, run):
+    return {name: [run(seed, name) for seed in seeds] for name in ("ViT", "mine")}
 
 
 @wrong(RACE, "same model twice")
 def same_twice(seeds):
-    return {"ViT": [0.5, 0.6], "variation": [0.5, 0.6]}
+    return raced(seeds, lambda seed, name: measured(trained(new_model(seed))))
 
 
 @wrong(RACE, "does the seed reach")
-def one_seed_twice(seeds):
-    return {"ViT": [0.5, 0.5], "variation": [0.6, 0.6]}
+def one_seed_for_all(seeds):
+    return raced(seeds, lambda seed, name: measured(trained(new_model(0, name))))
+
+
+@wrong(RACE, "2 models are trained")
+def trained_on(seeds):
+    models = {name: new_model(0, name) for name in ("ViT", "mine")}
+    return raced(seeds, lambda seed, name: measured(trained(models[name])))
+
+
+@wrong(RACE, "for 2 steps and some for 4")
+def longer_for_mine(seeds):
+    def run(seed, name):
+        return measured(trained(new_model(seed, name), 4 if name == "mine" else 2))
+
+    return raced(seeds, run)
+
+
+@wrong(RACE, "accuracy of the training")
+def on_training_pictures(seeds):
+    def run(seed, name):
+        return trained(new_model(seed, name))(pictures(0)).sigmoid().mean().item()
+
+    return raced(seeds, run)
+
+
+@wrong(RACE, "test pictures once")
+def best_epoch_of_the_test(seeds):
+    def run(seed, name):
+        found = []
+        model = new_model(seed, name)
+        trained(model, after_step=lambda model: found.append(measured(model)))
+        return max(found)
+
+    return raced(seeds, run)
 
 
 @wrong(RACE, "not written yet")
@@ -321,10 +483,18 @@ def no_race(seeds):
 
 
 @right(RACE)
-def as_lists(seeds):
-    return {"plain": [0.5 + s / 9 for s in seeds], "mine": [0.4 + s / 7 for s in seeds]}
+def with_validation(seeds):
+    def run(seed, name):
+        model = new_model(seed, name)
+        return measured(trained(model, after_step=lambda model: measured(model, 5)))
+
+    return raced(seeds, run)
 
 
 @right(RACE)
-def as_tuples(seeds):
-    return {"ViT": (1 / 3, 1 / 3), "registers": (1 / 3, 0.35)}
+def all_trained_first(seeds):
+    def run(seed, name):
+        return trained(new_model(seed, name))
+
+    models = raced(seeds, run)
+    return {name: tuple(map(measured, found)) for name, found in models.items()}
