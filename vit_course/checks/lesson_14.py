@@ -1,5 +1,6 @@
 """Tasks of the exercises of lesson 14: from notebook to script."""
 
+import copy
 import importlib.util
 import io
 import os
@@ -9,7 +10,13 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import (
+    chdir,
+    contextmanager,
+    redirect_stderr,
+    redirect_stdout,
+    suppress,
+)
 from functools import partial
 from itertools import accumulate
 from operator import or_
@@ -36,9 +43,13 @@ GUARD = (
     'Whatever only the script should do stands under `if __name__ == "__main__":`, '
     "or in a function that is called there."
 )
-OWN_IMPORTS = (
-    "The notebook's names do not exist in a file: it must import whatever it uses."
-)
+STOPS_BY = {
+    "is not defined": (
+        "The notebook's names do not exist in a file: it must import whatever it uses."
+    ),
+    "images must be of size": "Give `create_vit` the size: `img_size=32`.",
+    "'str'": "Words of the command line are text: `type=int` makes numbers of them.",
+}
 
 
 @contextmanager
@@ -62,8 +73,11 @@ def _line_of(path: Path) -> Callable[[Exception], str]:
         frames = traceback.extract_tb(error.__traceback__)
         lines = [f.lineno for f in frames if Path(f.filename).name == path.name]
         where = f" in line {lines[-1]}" if lines else ""
-        more = f" {OWN_IMPORTS}" if isinstance(error, NameError) else ""
-        return f"{NAME} stops{where} with {type(error).__name__}: {error}.{more}"
+        more = next(
+            (text for words, text in STOPS_BY.items() if words in str(error)), ""
+        )
+        said = f"{type(error).__name__}: {str(error).split(';')[0]}"
+        return f"{NAME} stops{where} with {said}. {more}".strip()
 
     return tell
 
@@ -138,6 +152,12 @@ def _check_model(module, path: Path) -> None:
                 isinstance(model, nn.Module),
                 "`create_model` should give back a model, an object made from a class "
                 "that inherits from nn.Module",
+            )
+            norms = [m for m in model.modules() if isinstance(m, nn.LayerNorm)]
+            hint(
+                all((norm.weight == 1).all() for norm in norms),
+                "`create_model` gives a model that has been trained already, not a new "
+                "one: no LayerNorm begins with such weights.",
             )
             for p in model.eval().parameters():  # a head of zeros sees no image
                 p.add_(0.1 * torch.randn(p.shape, generator=generator))
@@ -221,6 +241,11 @@ def _check_options(path: Path) -> None:
         code == 0 and "--classes" in text and _parameters(3) not in _numbers(text),
         f"`python {NAME} --help` should explain `--classes` and do nothing else. "
         "argparse does that by itself: `parser.add_argument('--classes', …)`.",
+    )
+    hint(
+        len(text.rpartition("--classes")[2].split()) > 1,
+        f"`python {NAME} --help` names `--classes` and does not explain it: "
+        "`add_argument('--classes', …, help='…')`.",
     )
 
 
@@ -413,7 +438,12 @@ def _call_resumed(answer, values: list[float], patience: int, cut: int) -> str:
         "the object. Give back a copy.",
     )
     resumed, other = answer(patience), answer(patience)
-    resumed.load_state_dict(stored)
+    loaded = resumed.load_state_dict(stored)
+    hint(
+        loaded is resumed or not isinstance(loaded, type(resumed)),
+        "`load_state_dict` makes a new object. It should change the one that it "
+        "belongs to, `self`.",
+    )
     other.load_state_dict(stored)
     said = _updates(resumed, values[cut:])
     hint(
@@ -480,36 +510,48 @@ class _Watched(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Flatten(), nn.Linear(12, 5), nn.Tanh(), nn.Linear(5, 3)
+            nn.Flatten(), nn.Linear(12, 5), nn.Tanh(), nn.Dropout(), nn.Linear(5, 3)
         )
+        self.eval()
         generator = torch.Generator().manual_seed(14)
         for p in self.parameters():
             p.data = torch.randn(p.shape, generator=generator)
             p.grad = torch.ones_like(p)
-        self.log, self.sizes = [], []
+        self.log, self.sizes, self.before = [], [], None
 
     def forward(self, images: Tensor) -> Tensor:
         self.sizes.append(len(images))
+        if self.before is not None and "backward" in self.log:
+            with suppress(RuntimeError):  # what says that a tensor was freed
+                self.log += ["kept"] * hasattr(self.before.grad_fn, "_saved_mat1")
         logits = self.layers(images)
         if logits.requires_grad:
             self.log.append("forward")
+            self.before = logits
             logits.register_hook(lambda gradient: self.log.append("backward"))
         return logits
 
 
-def _losses(images, labels, size) -> tuple[_Watched, list[Tensor], list[int]]:
+LOSS = nn.CrossEntropyLoss(label_smoothing=0.1)  # not the one that the task shows
+
+
+def _losses(
+    images, labels, size, loss_fn: Callable = LOSS
+) -> tuple[_Watched, list[Tensor], list[int]]:
     """A model, the mean loss of each part, and its number of images."""
     model, parts = _Watched(), images.split(size)
     pairs = zip(parts, labels.split(size), strict=True)
-    losses = [F.cross_entropy(model(x), y) for x, y in pairs]
+    losses = [loss_fn(model(x), y) for x, y in pairs]
     return model, losses, [len(x) for x in parts]
 
 
-def _gradient(weight, last_only: bool = False, start: float = 0.0) -> Callable:
+def _gradient(
+    weight, last_only: bool = False, start: float = 0.0, loss_fn: Callable = LOSS
+) -> Callable:
     """The gradients if a part of n images has the weight (n, parts, size, batch)."""
 
     def gradients(images, labels, size) -> list[Tensor]:
-        model, losses, counts = _losses(images, labels, size)
+        model, losses, counts = _losses(images, labels, size, loss_fn)
         terms = [
             weight(n, len(counts), size, len(images)) * loss
             for n, loss in zip(counts, losses, strict=True)
@@ -554,8 +596,12 @@ GRADIENTS = {
         "only the last part is left. The gradient is cleared inside the loop: "
         "`zero_grad()` belongs before it."
     ),
-    _gradient(lambda n, parts, size, batch: (n == size) * n / batch): (
-        "a last part with fewer than `size` images is left out."
+    (
+        _gradient(lambda n, parts, size, batch: (n == size) * n / batch),
+        _gradient(lambda n, parts, size, batch: (n == size) / max(batch // size, 1)),
+    ): "a last part with fewer than `size` images is left out.",
+    _gradient(_by_images, loss_fn=F.cross_entropy): (
+        "the loss is cross-entropy, whichever `loss_fn` is given: call `loss_fn`."
     ),
     _gradient(_by_images, start=1.0): (
         "old gradients are still in there. Clear them before the first part: "
@@ -604,9 +650,14 @@ def _batches() -> list[tuple]:
 
 def _call_gradients(answer, images, labels, size) -> list[Tensor]:
     model, untouched = _Watched(), _Watched()
-    loss_fn = nn.CrossEntropyLoss()
+    loss_fn = copy.deepcopy(LOSS)
     answer(model, loss_fn, images, labels, size)
     hint(loss_fn.reduction == "mean", "`loss_fn` is another one than before.")
+    hint(
+        not model.training,
+        "the model was in evaluation mode, and is in training mode now, so that "
+        "dropout changes the gradient. Leave the mode to the caller.",
+    )
     same = map(torch.equal, untouched.parameters(), model.parameters())
     hint(all(same), "the parameters have changed. Only their `.grad` should.")
     found = [p.grad for p in model.parameters()]
@@ -627,7 +678,11 @@ def _call_gradients(answer, images, labels, size) -> list[Tensor]:
 def _call_loss(answer, images, labels, size) -> float:
     """The loss, if one part after the other was done, forwards and backwards."""
     model = _Watched()
-    found = answer(model, nn.CrossEntropyLoss(), images, labels, size)
+    found = answer(model, LOSS, images, labels, size)
+    hint(
+        "kept" not in model.log,
+        "`backward` does not free what a part needed. Leave out `retain_graph=True`.",
+    )
     hint(
         max(model.sizes) <= size,
         "the gradient is that of the big batch, but the model got more than `size` "
@@ -711,6 +766,14 @@ VIEWS = {
     ): (
         "'repeated' looks into each process alone. An image may be seen by two of them."
     ),
+    _views(
+        repeated=lambda lists, images: sum(
+            sum(i in indices for indices in lists) > 1 for i in range(images)
+        )
+    ): "'repeated' leaves out an image that one process sees twice. It counts as well.",
+    _views(repeated=lambda lists, images: len(set(sum(lists, [])))): (
+        "'repeated' counts an image that is seen once as well: `> 1`, not `>= 1`."
+    ),
     (
         _views(missing=lambda lists, images: images - _total(lists)),
         _views(missing=lambda lists, images: max(0, images - _total(lists))),
@@ -718,6 +781,9 @@ VIEWS = {
         "'missing' counts views: an image that is seen twice does not make up for one "
         "that no process sees."
     ),
+    _views(
+        missing=lambda lists, images: 1 + max(sum(lists, [])) - len(set(sum(lists, [])))
+    ): "'missing' ends at the highest index that is seen. There are `images` of them.",
     _views(missing=lambda lists, images: len(set(sum(lists, [])))): (
         "'missing' counts the images that are seen. How many are not?"
     ),
@@ -732,10 +798,22 @@ VIEWS = {
 }
 
 
+def _call_views(answer, samplers: list, images: int):
+    found = answer(samplers, images)
+    counts = found.get("per_process") if isinstance(found, dict) else None
+    hint(
+        not isinstance(counts, list)
+        or not any(isinstance(n, list | tuple) for n in counts),
+        "'per_process' holds the indices of each process. How many are they? One "
+        "number for each.",
+    )
+    return found
+
+
 def _samplers() -> list[tuple]:
     inputs: list[tuple] = [
-        ([[0, 1, 2, 3], [1, 2, 0, 3], [1, 1]], 9),
         ([[0, 2, 4], [1, 3, 0]], 5),
+        ([[0, 1, 2, 3], [1, 2, 0, 3], [1, 1]], 9),
         ([[2], [0], [2], [0], [2]], 3),
         ([[], [5, 1, 1]], 7),
         ([[1, 0, 2]], 3),
@@ -753,6 +831,7 @@ check_image_views = Task(
     "how many images each process sees, and how often each image is seen",
     Case(
         inputs=_samplers,
+        call=_call_views,
         right=_views(),
         mistakes=VIEWS,
         gradient=False,

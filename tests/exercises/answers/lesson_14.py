@@ -5,7 +5,6 @@ from tempfile import mkdtemp
 
 import numpy as np
 import torch
-from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from answers import right, wrong
@@ -28,7 +27,7 @@ def create_model(num_classes):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--classes", type=int, default=3)
+    parser.add_argument("--classes", type=int, default=3, help="outputs of the head")
     model = create_model(parser.parse_args().classes)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters")
 
@@ -36,6 +35,9 @@ def main():
 if __name__ == "__main__":
     main()
 '''
+
+
+HELP = next(f"{line.strip()}\n" for line in GOOD.splitlines() if "add_arg" in line)
 
 
 def script(text, *changes):
@@ -121,7 +123,7 @@ writes(
     "three_classes",
     ("num_classes=num_classes", "num_classes=3"),
 )
-writes("stops with ValueError", "large_images", (", img_size=32", ""))
+writes("`img_size=32`", "large_images", (", img_size=32", ""))
 writes(
     "the model gives probabilities",
     "with_softmax",
@@ -160,10 +162,29 @@ writes(
     "do nothing else",
     "no_help",
     ("    parser = argparse.ArgumentParser(description=__doc__)\n", ""),
-    ('    parser.add_argument("--classes", type=int, default=3)\n', "    import sys\n"),
+    (HELP, "import sys\n"),
     (
         "parser.parse_args().classes",
         "int(sys.argv[2]) if len(sys.argv) > 2 else 3",
+    ),
+)
+writes(
+    "does not explain it",
+    "nothing_explained",
+    (', help="outputs of the head"', ""),
+)
+writes("`type=int` makes", "words", ("type=int, ", ""))
+writes(
+    "trained already",
+    "pre_trained",
+    (
+        "    return create_vit",
+        "    import torch\n    vit = create_vit",
+    ),
+    (
+        "num_classes=num_classes)",
+        "num_classes=num_classes)\n"
+        "    torch.nn.init.normal_(vit.layer_norm.weight)\n    return vit",
     ),
 )
 writes(
@@ -390,6 +411,14 @@ class NoState:
         return {}
 
 
+@wrong(STOP, "change the one that it belongs to")
+class LoadsAnother(Stop):
+    def load_state_dict(self, state):
+        other = LoadsAnother(self.patience)
+        Stop.load_state_dict(other, state)
+        return other
+
+
 @right(STOP)
 class ByHistory:
     def __init__(self, patience):
@@ -533,6 +562,22 @@ def takes_a_step(model, loss_fn, images, labels, size):
     return loss
 
 
+@wrong(GRADIENT, "Leave the mode to the caller")
+def for_training(model, *given):
+    return accumulate()(model.train(), *given)
+
+
+@wrong(GRADIENT, "`retain_graph=True`")
+def keeps_the_graphs(model, loss_fn, images, labels, size):
+    model.zero_grad()
+    total = 0.0
+    for x, y in parts_of(images, labels, size):
+        loss = loss_fn(model(x), y) * len(x) / len(images)
+        loss.backward(retain_graph=True)
+        total += loss.item()
+    return total
+
+
 @wrong(GRADIENT, "is None afterwards")
 def cleared_at_the_end(model, loss_fn, images, labels, size):
     loss = accumulate()(model, loss_fn, images, labels, size)
@@ -560,7 +605,7 @@ def by_autograd(model, loss_fn, images, labels, size):
     parameters = list(model.parameters())
     found, total = [torch.zeros_like(p) for p in parameters], 0.0
     for x, y in parts_of(images, labels, size):
-        loss = nn.functional.cross_entropy(model(x), y, reduction="sum") / len(images)
+        loss = loss_fn(model(x), y) * len(x) / len(images)
         for a, b in zip(found, torch.autograd.grad(loss, parameters), strict=True):
             a += b
         total += loss.item()
@@ -605,11 +650,9 @@ def counted(samplers, pictures, **other):
     return found | other
 
 
-@wrong(VIEWS, "`missing` is 0 where 5 is expected")
-def missing_below_the_highest(samplers, pictures):
-    together = {i for sampler in samplers for i in sampler}
-    missing = 1 + max(together) - len(together)
-    return counted(samplers, pictures, missing=missing)
+@wrong(VIEWS, "One number for each")
+def lists_of_indices(samplers, pictures):
+    return counted(samplers, pictures, per_process=[list(s) for s in samplers])
 
 
 @wrong(VIEWS, "moved or sorted")
