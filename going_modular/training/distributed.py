@@ -119,15 +119,20 @@ def shard_dataloader(dataloader: DataLoader) -> DataLoader:
     """Returns a dataloader with the same batches, of which each has this one's shard.
 
     Raises:
-        ValueError: it shuffles and has no generator, so that each process would draw
-            an order of its own.
+        ValueError: it shuffles and has no generator, or one with another seed than in
+            another process, so that each would draw an order of its own.
     """
     rank, size = rank_and_size()
     if size == 1:
         return dataloader
-    ordered = isinstance(dataloader.sampler, SequentialSampler)
-    if not ordered and dataloader.generator is None:
-        raise ValueError("a dataloader that shuffles needs a generator, seeded equally")
+    if not isinstance(dataloader.sampler, SequentialSampler):
+        if dataloader.generator is None:
+            raise ValueError(
+                "to shuffle, a dataloader needs a generator, seeded equally"
+            )
+        seeds = all_gather(dataloader.generator.initial_seed())
+        if len(set(seeds)) > 1:
+            raise ValueError(f"generators must be seeded equally, but have {seeds}")
     batches = cast(BatchSampler, dataloader.batch_sampler)
     return DataLoader(
         dataloader.dataset,

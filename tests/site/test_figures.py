@@ -439,6 +439,19 @@ def test_two_processes_get_the_shards_of_the_sampler(drawn, theme: str) -> None:
     assert numbers == batch + shards[0] + shards[1]
 
 
+@pytest.mark.parametrize("theme", THEMES)
+def test_unequal_shards_average_to_the_batch(drawn, theme: str) -> None:
+    values = list(two_processes.VALUES)
+    found = two_processes.averages()
+    batches = [next(iter(DistributedBatchSampler([values], r, 2))) for r in range(2)]
+    assert [shard for shard, *_ in found] == batches
+    assert sum(product for *_, product in found) / 2 == sum(values) / len(values)
+    words = words_of(drawn["unequal_shards", theme])
+    assert {"3.50", "2.00", "3.00"} <= set(words)
+    numbers = [int(w) for w in words if w.isdigit()]
+    assert numbers == values + batches[0] + batches[1]
+
+
 WITH_MODEL = [path for path in NOTEBOOKS if "show_model(" in path.read_text("utf-8")]
 
 

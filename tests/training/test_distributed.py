@@ -47,6 +47,7 @@ def test_no_image_has_the_shapes_of_images():
 
 def pretend(monkeypatch, rank, size):
     monkeypatch.setattr(distributed, "rank_and_size", lambda: (rank, size))
+    monkeypatch.setattr(distributed, "all_gather", lambda value: [value] * size)
 
 
 def test_alone_a_loader_stays_as_it_is():
@@ -74,6 +75,29 @@ def test_an_order_of_its_own_for_each_process_is_refused(monkeypatch):
     with pytest.raises(ValueError, match="needs a generator"):
         shard_dataloader(DataLoader(data, 2, shuffle=True))
     shard_dataloader(DataLoader(data, 2))  # in order: nothing is drawn
+
+
+def shard_by_seeds(by_rank):
+    """Shards dataloaders that shuffle by a seed per process; returns what was said."""
+    said = []
+    with distributed.process_group("cpu"):
+        rank, _ = distributed.rank_and_size()
+        for seeds in by_rank:
+            order = torch.Generator().manual_seed(seeds[rank])
+            data = TensorDataset(torch.arange(5))
+            loader = DataLoader(data, 2, shuffle=True, generator=order)
+            try:
+                said.append(len(shard_dataloader(loader)))
+            except ValueError as error:
+                said.append(str(error))
+    return said
+
+
+def test_different_seeds_are_refused_by_each_process():
+    """Of two processes that only exchange their seeds."""
+    error = "generators must be seeded equally, but have [3, 4]"
+    for said, _ in call_together(shard_by_seeds, [(3, 3), (3, 4)], processes=2):
+        assert said == [3, error]
 
 
 def test_alone_nothing_is_exchanged():

@@ -19,7 +19,10 @@ from vit_course.figures.patch_axes import draw_patch_axes, draw_patch_axes_back
 from vit_course.figures.residual_stream import draw_residual_stream
 from vit_course.figures.sliding_kernel import draw_sliding_kernel
 from vit_course.figures.two_heads import draw_two_heads
-from vit_course.figures.two_processes import draw_two_processes
+from vit_course.figures.two_processes import (
+    draw_two_processes,
+    draw_unequal_shards,
+)
 from vit_course.figures.wirings import draw_wirings
 
 ALT_TEXTS = Path(__file__).resolve().parents[2] / "images" / "alt_texts.json"
@@ -115,6 +118,13 @@ OF_LESSONS: dict[str, tuple[str, Callable[..., Canvas]]] = {
         "gives both the sum, which is halved, so both take the same step and stay "
         "equal.",
         draw_two_processes,
+    ),
+    "unequal_shards": (
+        "A batch of three images with the values 1, 2, 6 is divided into two shards: "
+        "process 0 gets 1 and 6, process 1 gets 2. The means are 3.50 and 2.00; times "
+        "the factors 2 / 1.5 and 1 / 1.5 they are 4.67 and 1.33, and the average of "
+        "these is 3.00, the mean of the batch.",
+        draw_unequal_shards,
     ),
     "wirings": (
         "Three wirings of one block. Without a skip connection, LayerNorm, MSA, "

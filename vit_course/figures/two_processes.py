@@ -1,8 +1,9 @@
-"""Two processes train on one batch: shards, gradients, their average, the same step."""
+"""Two processes train on one batch: equal shards, and shards that need a factor."""
 
 from vit_course.figures.canvas import Canvas
 
 BATCH = (3, 6, 0, 5)  # images by number, as in lesson 14b
+VALUES = (1, 2, 6)  # of a batch of three, one per image, as in lesson 14b
 ROWS = (128, 44)  # middles of the rows of process 0 and process 1
 FILLS = (0.12, 0.75)  # of the images of each process; no colour of a part of the model
 _SIDE = 34  # of an image
@@ -52,4 +53,48 @@ def draw_two_processes(dark: bool = False) -> Canvas:
     canvas.text(550, middle, "and halved:")
     canvas.text(550, middle - 20, "the same for both")
     canvas.text(706, sum(ROWS) / 2, "equal again")
+    return canvas
+
+
+def averages() -> list[tuple[list[int], float, float]]:
+    """Returns of each process its values, their mean, and mean times factor."""
+    equal = len(VALUES) / len(ROWS)  # values of a process in equal shards
+    shards: list[list[int]] = [
+        list(VALUES[rank :: len(ROWS)]) for rank in range(len(ROWS))
+    ]
+    return [(s, sum(s) / len(s), sum(s) / equal) for s in shards]
+
+
+def draw_unequal_shards(dark: bool = False) -> Canvas:
+    """Draws how the means of two unequal shards become the mean of their batch."""
+    canvas = Canvas(730, 216, dark)
+    heads = {"batch": 47, "shards": 190, "mean": 307, "times factor": 460}
+    for name, x in (heads | {"average": 634}).items():
+        canvas.text(x, 196, name, size=10, weight="bold")
+    middle = sum(ROWS) / 2
+    for index, value in enumerate(VALUES):
+        y = middle + (1 - index) * (_SIDE + 4)
+        _image(canvas, 30, y, value, index % len(ROWS))
+    look = {"colour": "layer norm"}
+    equal = len(VALUES) / len(ROWS)
+    for rank, (y, (values, mean, product)) in enumerate(
+        zip(ROWS, averages(), strict=True)
+    ):
+        canvas.way((70, middle), (106, middle), (106, y), (148, y))
+        canvas.text(190, y + 32, f"process {rank}")
+        left = 190 - (len(values) * (_SIDE + 4) - 4) / 2
+        for place, value in enumerate(values):
+            _image(canvas, left + place * (_SIDE + 4), y, value, rank)
+        canvas.way((228, y), (262, y))
+        canvas.card((262, y - 21, 90, 42), fill=0.05, label=f"{mean:.2f}", **look)
+        canvas.way((352, y), (386, y))
+        label = f"× {len(values)} / {equal} = {product:.2f}"
+        canvas.card((386, y - 21, 148, 42), fill=0.05, label=label, **look)
+        canvas.way((534, y), (568, y))
+    bottom, height = ROWS[1] - 26, ROWS[0] - ROWS[1] + 52
+    canvas.card((568, bottom, 132, height), fill=0.05, **look)
+    products = [product for _, _, product in averages()]
+    canvas.text(634, middle + 24, " + ".join(f"{x:.2f}" for x in products))
+    canvas.text(634, middle, "and halved:")
+    canvas.text(634, middle - 24, f"{sum(products) / 2:.2f}", size=13)
     return canvas
