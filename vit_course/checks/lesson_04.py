@@ -1,7 +1,10 @@
 """Tasks of the exercises of lesson 04: the class token."""
 
+import sys
+
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from vit_course.checks.hints import Hint, hint, is_initialised_small
 from vit_course.checks.task import Case, Task
@@ -53,6 +56,10 @@ MISTAKES = {
         "the token has another batch size than the patches, and `torch.cat` does not "
         "broadcast. It is axis 0, the batch, that needs B copies, and no other."
     ),
+    lambda t, w: torch.cat([0 * _for_all(w, t), t], dim=1): (
+        "the tokens that you prepend are zeros, whatever `self.weight` holds: nothing "
+        "would be learned. Prepend `self.weight`."
+    ),
     lambda t, w: torch.cat([_for_all(w, t), t[:, 1:]], dim=1): (
         "the first patch is gone: the class token took its place. N patches become N + "
         "1 tokens."
@@ -66,10 +73,31 @@ ONE_TOKEN = {
     "mistakes": MISTAKES,
 }
 
+
+class _NoExpand(TorchFunctionMode):
+    """Gives a hint for a view in place of copies."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        views = ("expand", "expand_as", "broadcast_to")
+        caller = sys._getframe(1).f_globals.get("__name__", "")
+        hint(
+            getattr(function, "__name__", "") not in views
+            or caller.startswith("einops"),  # its `repeat` begins with a view
+            "this is a view again, as in the lesson. The task asks for copies: "
+            "`repeat`.",
+        )
+        return function(*args, **(kwargs or {}))
+
+
+def _call_without_expand(module, *given: Tensor) -> Tensor:
+    with _NoExpand():
+        return module(*given)
+
+
 check_repeated_class_token = Task(
     "RepeatedClassToken",
     "one class token, repeated for each image",
-    Case(**ONE_TOKEN),
+    Case(**ONE_TOKEN, call=_call_without_expand),
 )
 
 
@@ -91,6 +119,12 @@ def _check_start(answer: type) -> None:
         "for ever. Initialise `weight` with small random values.",
     )
     is_initialised_small(start, "weight")
+    again = answer(embedding_dim=30, count=20).weight.detach()[0]
+    hint(
+        not torch.equal(start, again),
+        "two objects get the same random values: a seed is set in `__init__`. Leave "
+        "seeds to whoever uses the class.",
+    )
 
 
 SEVERAL = _inputs((2, 5, 4), (5, 7, 4), (1, 3, 4), counts=(3, 1, 2))
@@ -154,7 +188,7 @@ check_mended_class_token = Task(
 )
 
 
-def _bytes(expand: int, repeat: int) -> dict[str, int]:
+def _bytes(expand: float, repeat: float) -> dict[str, float]:
     return {"expand": expand, "repeat": repeat}
 
 
@@ -173,6 +207,10 @@ SIZES = {
     lambda w, b: _bytes(b * w.nbytes, w.nbytes): (
         "the two are swapped: which of them makes copies?"
     ),
+    (
+        lambda w, b: _bytes(w.nbytes / 1024, b * w.nbytes / 1024),
+        lambda w, b: _bytes(w.nbytes // 1024, b * w.nbytes // 1024),
+    ): "these are KiB. Give back the bytes, undivided.",
     lambda w, b: _bytes(w.numel(), b * w.numel()): (
         "these are counts of values, not bytes: a float32 takes four."
     ),

@@ -52,6 +52,13 @@ COUNTS = {
         "the class token has a vector of its own in *both* kinds, and yours counts it "
         "in the new one only."
     ),
+    (
+        lambda g, d: g[0] * g[1] * d - (g[0] + g[1]) * d // 2,
+        lambda g, d: g[0] * g[1] * d - (g[0] + g[1]) * (d // 2),
+    ): (
+        "your rows and columns have D/2 features each, as in the paper's own 2-D kind. "
+        "Here each has a vector of D features."
+    ),
     lambda g, d: (g[0] + g[1] - g[0] * g[1]) * d: (
         "the sign is reversed: the new kind minus the full table. Saved is what the "
         "full table has more."
@@ -303,6 +310,17 @@ def _as_a_line(weight, old, new) -> dict[str, float]:
     )
 
 
+def _in_another_way(mode: str) -> Callable:
+    """The measurement, resized with `F.interpolate` alone."""
+
+    def measure(weight, old, new):
+        maps = weight[:, 1:].transpose(1, 2).unflatten(2, old)
+        after = F.interpolate(maps, size=new, mode=mode)
+        return _spread(weight[:, 1:].std(), after.std())
+
+    return measure
+
+
 def _swapped(weight, old, new) -> dict[str, float]:
     found = _measure()(weight, old, new)
     return _spread(found["after"], found["before"])
@@ -364,6 +382,10 @@ SPREADS = {
     ),
     _measure(turn_old=-1): (
         "the old grid is transposed: both grids are (rows, columns)."
+    ),
+    tuple(map(_in_another_way, ("bilinear", "bicubic", "nearest"))): (
+        "`before` is right, and only `after` differs: the table is resized in another "
+        "way. Use `interpolate_position_embedding` of lesson 05b."
     ),
     _as_a_line: (
         "the table is resized as a line of N vectors. Patches stand on a grid: "

@@ -68,7 +68,7 @@ class Blank(Token):
         raise NotImplementedError("your lines go here")
 
 
-@right(ONE)
+@wrong(ONE, "a view again")
 class ByExpand(Token):
     def forward(self, patches):
         return torch.cat((self.weight.expand(patches.size(0), -1, -1), patches), 1)
@@ -139,6 +139,20 @@ class RepeatedStart(Tokens):
         super().__init__(embedding_dim, count)
         start = 0.02 * torch.randn(1, 1, embedding_dim)
         self.weight = nn.Parameter(start.repeat(1, count, 1))
+
+
+@wrong(SEVERAL, "two objects get the same")
+class SeededStart(Tokens):
+    def __init__(self, embedding_dim, count):
+        torch.manual_seed(42)
+        super().__init__(embedding_dim, count)
+
+
+@wrong(SEVERAL, "overwrites its own parameter `weight`")
+class DrawnInForward(Tokens):
+    def forward(self, patches):
+        self.weight.data = 0.02 * torch.randn_like(self.weight)
+        return super().forward(patches)
 
 
 @wrong(SEVERAL, "asks for 0.02")
@@ -258,7 +272,7 @@ class MeanOfMany(nn.Module):
         return torch.cat([token.expand(len(patches), -1, -1), patches], dim=1)
 
 
-@wrong(MENDED, "no gradient arrives")
+@wrong(MENDED, "made in `forward`")
 class NewParameterEachTime(Token):
     def forward(self, patches):
         token = nn.Parameter(self.weight.repeat(len(patches), 1, 1))

@@ -338,6 +338,16 @@ def a_new_leaf(tokens, tables):
     return results
 
 
+@wrong(SUMS, "a tensor in it is written into")
+def into_the_tables(tokens, tables):
+    results = []
+    for table in tables:
+        z_0 = table
+        z_0 += tokens
+        results.append(z_0)
+    return results
+
+
 @wrong(SUMS, "expected 4 values")
 def two_tables(tokens, tables):
     return [tokens + tables[0], tokens + tables[1]]
