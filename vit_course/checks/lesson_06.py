@@ -1,9 +1,13 @@
 """Tasks of the exercises of lesson 06: self-attention."""
 
+import sys
 from collections.abc import Callable
 
 import torch
+from torch.nn.functional import normalize
+from torch.overrides import TorchFunctionMode
 
+from going_modular.self_attention import scaled_dot_product_attention
 from vit_course.checks.hints import hint
 from vit_course.checks.task import Case, Task
 
@@ -36,9 +40,16 @@ MASKS = {  # from the lengths and the number of keys
         "rows and columns are swapped: a row of the mask belongs to a query, a column "
         "to a key."
     ),
-    lambda n, m: torch.ones(len(n), m, dtype=torch.bool).tril(): (
-        "this is the causal mask, whatever the lengths are."
+    (
+        lambda n, m: torch.ones(len(n), m, dtype=torch.bool).tril(),
+        lambda n, m: torch.ones(n.shape[-1], m, dtype=torch.bool).tril(),
+    ): "this is the causal mask, whatever the lengths are.",
+    lambda n, m: torch.arange(m) < n.clamp(min=1)[..., None]: (
+        "a length of 0 allows no key, and yours allows key 0 there."
     ),
+    lambda n, m: (torch.arange(m) < n.max(-1, True)[0][..., None]).expand(
+        *n.shape, m
+    ): ("all queries of a sequence have its largest length. Each has its own."),
     lambda n, m: torch.arange(m) == n[..., None] - 1: (
         "only the last of the keys is allowed. Query i may attend to the *first* "
         "`lengths[i]` keys, all of them."
@@ -96,6 +107,21 @@ def _distance(query, key, value) -> tuple:
     return _attend(-_squared(query, key) / _sqrt_dim(query), value)
 
 
+def _two_terms(query, key, value) -> tuple:
+    return _attend(2 * _products(query, key) / _sqrt_dim(query), value)
+
+
+def _product_once(query, key, value) -> tuple:
+    scores = _products(query, key) - key.square().sum(dim=-1)[:, None]
+    return _attend(scores / _sqrt_dim(query), value)
+
+
+def _exp_alone(query, key, value) -> tuple:
+    weights = (-_squared(query, key) / _sqrt_dim(query)).exp()
+    weights = weights / weights.sum(dim=-1, keepdim=True)
+    return weights @ value, weights
+
+
 def _without_softmax(query, key, value) -> tuple:
     scores = -_squared(query, key) / _sqrt_dim(query)
     return scores @ value, scores
@@ -151,6 +177,20 @@ DISTANCES = {
         "the output is right, and the second tensor holds the scores. Give back the "
         "weights, after softmax."
     ),
+    _two_terms: (
+        "the squared length of the key is missing. It differs from key to key; that of "
+        "the query is the same for all keys, and may be left out."
+    ),
+    _product_once: (
+        "the square of a difference has the product twice: |q|² - 2 q·k + |k|²."
+    ),
+    lambda q, k, v: _attend(-_squared(q, k) / v.shape[-1] ** 0.5, v): (
+        "you divide by the square root of the size of a value. D_h is that of a query."
+    ),
+    _exp_alone: (
+        "where all keys are far away, every `exp` is 0, and the weights are 0/0, which "
+        "is NaN. `softmax` subtracts the largest score first."
+    ),
     _without_softmax: (
         "there is no softmax: the weights of a query are not negative and sum to one."
     ),
@@ -186,6 +226,7 @@ check_distance_attention = Task(
             _random(63, (3, 4, 5), (3, 7, 5), (3, 7, 2)),
             _random(64, (1, 6, 3), (1, 2, 3), (1, 2, 8)),
             _random(65, (4, 1, 16), (4, 3, 16), (4, 3, 1)),
+            tuple(40 * x for x in _random(60, (1, 3, 4), (1, 5, 4), (1, 5, 2))),
         ],
         right=_distance,
         mistakes=DISTANCES,
@@ -203,7 +244,37 @@ def _weights_divided(query, key, value) -> tuple:
     return weights @ value, weights
 
 
+class _OwnScores(TorchFunctionMode):
+    """Gives a hint where a function that is attention already is called."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        lesson = sys._getframe(1).f_code is scaled_dot_product_attention.__code__
+        theirs = getattr(function, "__name__", "") == "scaled_dot_product_attention"
+        hint(
+            not (lesson or theirs),
+            "`scaled_dot_product_attention` does all of it. Write the scores yourself.",
+        )
+        return function(*args, **(kwargs or {}))
+
+
+def _call_for_own_scores(answer, *given: torch.Tensor):
+    with _OwnScores():
+        return answer(*given)
+
+
+def _cosines(query, key) -> torch.Tensor:
+    return _products(normalize(query, dim=-1), normalize(key, dim=-1))
+
+
 SCALES = {
+    (
+        lambda q, k, v: _attend(_cosines(q, k), v),
+        lambda q, k, v: _attend(_cosines(q, k) / _sqrt_dim(q), v),
+        lambda q, k, v: _attend(_cosines(q, k) * _sqrt_dim(q), v),
+    ): "these are cosines: queries and keys have lost their lengths.",
+    lambda q, k, v: _attend(_products(q, k) / 8, v): (
+        "8 is the square root of 64, whatever D_h is. Take D_h from the query."
+    ),
     lambda q, k, v: _attend(_products(q, k) / q.shape[-1], v): (
         "the scores are still divided by D_h. Random scores have a standard deviation "
         "of √D_h, so that D_h makes them smaller and smaller the longer the vectors "
@@ -266,6 +337,7 @@ check_mended_scores = Task(
             _random(68, (2, 3, 5, 4), (2, 3, 6, 4), (2, 3, 6, 2)),
             _random(69, (3, 8), (2, 8), (2, 6)),
         ],
+        call=_call_for_own_scores,
         right=_attention,
         mistakes=SCALES,
     ),
@@ -340,7 +412,10 @@ ENTROPIES = {
     _of_weights(lambda w: -_entropy_of(w).mean()): (
         "the sign: logarithms of probabilities are negative, an entropy is not."
     ),
-    _of_weights(lambda w: _entropy_of(w.mean(dim=-2)).mean()): (
+    (
+        _of_weights(lambda w: _entropy_of(w.mean(dim=-2)).mean()),
+        _of_weights(lambda w: _entropy_of(w.mean(dim=(0, 1)))),
+    ): (
         "the weights of the queries are averaged first. A mean of peaked weights looks "
         "flat: take the entropy of each query, then the mean."
     ),

@@ -15,11 +15,6 @@ MENDED = "check_mended_scores"
 ENTROPY = "check_attention_entropy"
 
 
-@wrong(MASK, "1 at [1, 0] where 0")
-def at_least_one_key(lengths, num_keys):
-    return torch.arange(num_keys) < lengths.clamp(min=1)[..., None]
-
-
 @wrong(MASK, "expected (1, 2)")
 def squeezed(lengths, num_keys):
     return (torch.arange(num_keys) < lengths[..., None]).squeeze()
@@ -56,7 +51,12 @@ def counted_down(lengths, num_keys):
     return torch.stack(columns, dim=-1)
 
 
-@wrong(MASK, "belongs to the example")
+@wrong(MASK, "wrong for [3] and 2. What is different there?")
+def unclamped(lengths, num_keys):
+    return torch.ones(num_keys + 1, num_keys).tril(-1).bool()[lengths]
+
+
+@wrong(MASK, "wrong for [[3, 1, 4, 2], [0, 2, 5, 6]] and 6")
 def one_sequence_only(lengths, num_keys):
     mask = torch.zeros(len(lengths), num_keys, dtype=torch.bool)
     for i, length in enumerate(lengths.tolist()):
@@ -178,7 +178,7 @@ def by_longer_vectors(query, key, value):
     return list(attend(query @ key.mT, value))
 
 
-@right(DISTANCE)
+@wrong(DISTANCE, "every `exp` is 0")
 def by_distance_loops(query, key, value):
     rows = []
     for i in range(query.shape[1]):
@@ -193,9 +193,11 @@ def products(query, key):
     return query @ key.transpose(-2, -1)
 
 
-@wrong(MENDED, "expected 2 values")
-def built_in_alone(query, key, value):
-    return F.scaled_dot_product_attention(query, key, value)
+@wrong(MENDED, "Write the scores yourself")
+def built_in_twice(query, key, value):
+    values = torch.eye(key.shape[-2]).expand(*key.shape[:-1], -1)
+    weights = F.scaled_dot_product_attention(query, key, values)
+    return F.scaled_dot_product_attention(query, key, value), weights
 
 
 @wrong(MENDED, "belongs to the example")
@@ -246,7 +248,7 @@ def by_batches(query, key, value):
     return tuple(x.reshape(*front, *x.shape[1:]) for x in parts)
 
 
-@right(MENDED)
+@wrong(MENDED, "Write the scores yourself")
 def by_the_lesson(query, key, value):
     return scaled_dot_product_attention(query, key, value)
 
