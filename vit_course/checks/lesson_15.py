@@ -45,7 +45,13 @@ def _call_fold(answer, x: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor):
         "the dense layer that came in has changed: the model that it belongs to would "
         "be scaled twice. Make a new one.",
     )
-    return new(x).detach()
+    found = new(x).detach()
+    hint(
+        torch.allclose(found, F.linear(x, new.weight, new.bias), atol=1e-5),
+        "the output is not W x + b of the new layer's own weight and bias (a hook?). "
+        "Fold gamma into them.",
+    )
+    return found
 
 
 check_folded_layer_scale = Task(
@@ -80,15 +86,15 @@ def _normed(x: Tensor) -> Tensor:
 
 def _weights(
     norm: Callable = lambda x, num_heads: _normed(_split(x, num_heads)),
-    scale: bool = True,
-    axis: int = -1,
+    scale: Callable = lambda D, num_heads: (D / num_heads) ** 0.5,
+    axis: int | None = -1,
 ) -> Callable:
     """Attention weights of all heads, of queries and keys that `norm` splits."""
 
     def weights(query, key, num_heads):
         q, k = norm(query, num_heads), norm(key, num_heads)
-        scores = q @ k.mT / (q.shape[-1] ** 0.5 if scale else 1)
-        return scores.softmax(dim=axis)
+        scores = q @ k.mT / scale(query.shape[-1], num_heads)
+        return scores if axis is None else scores.softmax(dim=axis)
 
     return weights
 
@@ -98,8 +104,31 @@ NORMS = {
         "each token is normed over all of D, so a head with large values takes the "
         "others' share. Norm after the split into heads."
     ),
+    _weights(lambda x, num_heads: _normed(_split(_normed(x), num_heads))): (
+        "the norm before the split is still there: beside one long head the others "
+        "become so short that the epsilon of the second norm counts. Leave it out."
+    ),
+    _weights(lambda x, num_heads: F.normalize(_split(x, num_heads), dim=-1)): (
+        "each query and key has length 1. LayerNorm subtracts the mean and divides by "
+        "the standard deviation."
+    ),
     _weights(_split): "queries and keys are not normed at all.",
-    _weights(scale=False): "the scaling by 1/sqrt(D_h) is missing.",
+    _weights(
+        lambda x, num_heads: _normed(x.reshape(len(x), num_heads, x.shape[1], -1))
+    ): (
+        "tokens and heads are mixed: split the features first, (B, N, k, D_h), then "
+        "swap the axes 1 and 2."
+    ),
+    _weights(lambda x, k: _normed(x.unflatten(-1, (-1, k)).permute(0, 3, 1, 2))): (
+        "the heads are interleaved. A head is D_h neighbouring features: "
+        "`unflatten(-1, (num_heads, -1))`."
+    ),
+    _weights(scale=lambda D, num_heads: 1): "the scaling by 1/sqrt(D_h) is missing.",
+    _weights(scale=lambda D, num_heads: D**0.5): (
+        "the scaling is by 1/sqrt(D). The queries of a head have D_h features: "
+        "1/sqrt(D_h)."
+    ),
+    _weights(axis=None): "these are scores: the softmax over the keys is missing.",
     _weights(axis=-2): "softmax runs over the queries: a row must sum to one.",
 }
 check_mended_qk_norm = Task(
@@ -121,45 +150,77 @@ check_mended_qk_norm = Task(
 
 def _small_vit(seed: int) -> ViT:
     torch.manual_seed(seed)
-    vit = ViT(16, 3, 4, 1, 16, 32, num_heads=2, num_classes=5)
+    vit = ViT(16, 3, 4, 2, 16, 32, num_heads=2, num_classes=5)
     for p in vit.parameters():
         p.data += 0.3 * torch.randn_like(p)
     return vit.eval()
 
 
-def _kept(first: int) -> Callable:
-    """The fraction of predictions that stay, with registers from token `first` on."""
+def _kept(
+    insert: Callable = lambda z, r: torch.cat([z[:, :1], r, z[:, 1:]], dim=1),
+    read: Callable = lambda model, z: model.layer_norm(model.encoder(z))[:, 0],
+    axis: int = 1,
+) -> Callable:
+    """The fraction of predictions that stay when registers are inserted."""
 
     @torch.no_grad()
     def kept(seed: int, images: Tensor, registers: Tensor) -> float:
         model = _small_vit(seed)
-        z, rows = model.embedding(images), registers.expand(len(images), -1, -1)
-        z = model.encoder(torch.cat([z[:, :first], rows, z[:, first:]], dim=1))
-        now = model.head(model.layer_norm(z[:, 0])).argmax(dim=1)
-        return (now == model(images).argmax(dim=1)).float().mean().item()
+        rows = registers.expand(len(images), -1, -1)
+        now = model.head(read(model, insert(model.embedding(images), rows)))
+        same = now.argmax(dim=axis) == model(images).argmax(dim=axis)
+        return same.float().mean().item()
 
     return kept
 
 
 KEPT = {
-    lambda *given: 1 - _kept(1)(*given): (
+    lambda *given: 1 - _kept()(*given): (
         "that is the fraction of predictions that change. How many stay?"
     ),
     lambda *given: 1.0: (
-        "no prediction changes. Do the registers go through the encoder?"
+        "no prediction changes. Do the registers go through the encoder, and are the "
+        "other predictions those of the model without them?"
     ),
-    _kept(0): (
+    _kept(lambda z, r: torch.cat([r, z], dim=1)): (
         "token 0 is a register now, and the head reads it. Keep the class token first."
+    ),
+    _kept(lambda z, r: torch.cat([z[:, :1], r, z[:, 1 + r.shape[1] :]], dim=1)): (
+        "the registers take the place of patches. All patches stay, behind them."
+    ),
+    _kept(lambda z, r: torch.cat([z[:, :1], r[:, :1], z[:, 1:]], dim=1)): (
+        "only the first register is there. How many rows has `registers`?"
+    ),
+    _kept(lambda z, r: z + F.pad(r.mean(1, keepdim=True), (0, 0, 0, z.shape[1] - 1))): (
+        "the registers are added to the class token. They are tokens of their own."
+    ),
+    _kept(read=lambda model, z: model.encoder(z)[:, 0]): (
+        "the head reads what the encoder gives. `layer_norm` stands between them."
+    ),
+    _kept(read=lambda model, z: model.layer_norm(model.encoder(z)).mean(dim=1)): (
+        "the head reads the mean of all tokens. It reads token 0, the class token."
+    ),
+    _kept(read=lambda model, z: model.layer_norm(z)[:, 0]): (
+        "the sequence does not pass the `encoder`."
+    ),
+    _kept(axis=0): (
+        "argmax runs over the images. The class of an image is the largest of its "
+        "logits, along axis 1."
     ),
 }
 
 
 def _call_kept(answer, seed: int, images: Tensor, registers: Tensor):
     model, before = _small_vit(seed), _small_vit(seed).state_dict()
+    logits = model(images)
     found = as_number(answer(model, images, registers))
     hint(
         all(torch.equal(p, before[name]) for name, p in model.state_dict().items()),
         "the model's weights have changed. Registers are tokens, not its weights.",
+    )
+    hint(
+        torch.equal(model(images), logits),
+        "the model gives other logits afterwards: is a hook still in it? Remove it.",
     )
     if isinstance(found, float | int):
         text = f"a fraction lies between 0 and 1, not at {found}"
@@ -173,16 +234,16 @@ check_kept_predictions = Task(
     Case(
         inputs=[
             (seed, images, 3 * registers)
-            for seed, count in ((0, 3), (1, 8), (2, 20))
-            for images, registers in [_random((40, 3, 16, 16), (count, 16), seed=seed)]
+            for seed, count in ((0, 3), (1, 8), (2, 12))
+            for images, registers in [_random((100, 3, 16, 16), (count, 16), seed=seed)]
         ],
         call=_call_kept,
-        right=_kept(1),
+        right=_kept(),
         mistakes=KEPT,
         gradient=False,
         advice=(
             "Compare with the predictions of the model itself, and put the registers "
-            "after the position embedding."
+            "after the position embedding, as they are."
         ),
     ),
 )

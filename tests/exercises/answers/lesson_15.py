@@ -25,6 +25,13 @@ def as_two(dense, gamma):
     return nn.Sequential(dense)
 
 
+@wrong(FOLD, "Fold gamma into them")
+def by_a_hook(dense, gamma):
+    new = copy.deepcopy(dense)
+    new.register_forward_hook(lambda module, given, out: gamma * out)
+    return new
+
+
 @right(FOLD)
 def by_state(dense, gamma):
     new = nn.Linear(dense.in_features, dense.out_features)
@@ -109,6 +116,17 @@ def in_percent(model, images, registers):
 def into_the_weights(model, images, registers):
     model.embedding.class_token.weight += registers[0]
     return 0.5
+
+
+@wrong(KEPT, "is a hook still in it")
+@torch.no_grad()
+def leaves_a_hook(model, images, registers):
+    def insert(module, given, z):
+        return torch.cat([z[:, :1], rows(registers, z), z[:, 1:]], dim=1)
+
+    before = model(images).argmax(dim=1)
+    model.embedding.register_forward_hook(insert)
+    return (model(images).argmax(dim=1) == before).float().mean().item()
 
 
 @right(KEPT)
