@@ -1,6 +1,7 @@
 """Tasks of the exercises of lesson 00b: sizes, shapes and tables of a paper."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from numbers import Integral
 
 from going_modular.variants import VARIANTS, ViTVariant, count_parameters
@@ -94,8 +95,15 @@ SHAPES: dict[str, dict] = {
             "a patch that is only cut out has P·P·3 values; D comes with E. In Base "
             "both are 768, by chance."
         ),
-        lambda b, h, w, p, d, c: (b, h * w // p**2, p, p, 3): (
-            "a flat patch is one vector: P·P·3 is one size of the shape."
+        (
+            lambda b, h, w, p, d, c: (b, h * w // p**2, p, p, 3),
+            lambda b, h, w, p, d, c: (b, h * w // p**2, 3, p, p),
+        ): "a flat patch is one vector: P·P·3 is one size of the shape.",
+        lambda b, h, w, p, d, c: (h * w // p**2, p * p * 3): (
+            "there is a batch of images: each shape begins with its size."
+        ),
+        lambda b, h, w, p, d, c: (b, p * p * 3, h * w // p**2): (
+            "each patch is a row: the number of patches comes before that of values."
         ),
         lambda b, h, w, p, d, c: (b, h * w // p**2 + 1, p * p * 3): (
             "the class token comes later: cutting an image gives N patches."
@@ -118,15 +126,21 @@ SHAPES: dict[str, dict] = {
         lambda b, h, w, p, d, c: (b + 1, h * w // p**2, d): (
             "the class token is not one more image: concatenate along the tokens."
         ),
+        lambda b, h, w, p, d, c: (b, 1, d): (
+            "that is the class token alone. It stands before the N patches."
+        ),
     },
     "encoder": {
         lambda b, h, w, p, d, c: (b, h * w // p**2, d): (
             "the encoder keeps the shape: Equations 2 and 3 add their result to their "
             "input, so the class token is still there."
         ),
-        lambda b, h, w, p, d, c: (b, h * w // p**2 + 2, d): (
-            "position embeddings are added to the tokens, not appended: their number "
-            "stays."
+        (
+            lambda b, h, w, p, d, c: (b, h * w // p**2 + 2, d),
+            lambda b, h, w, p, d, c: (b, h * w // p**2 + 1, 2 * d),
+        ): "position embeddings are added to the tokens, not appended: the shape stays",
+        lambda b, h, w, p, d, c: (b, d): (
+            "the encoder keeps all tokens. The head reads the class token alone."
         ),
     },
     "head": {
@@ -155,20 +169,20 @@ def _shape_of(key: str) -> Callable:
         )
         shape = found[key]
         hint(
-            isinstance(shape, tuple | list),
+            isinstance(shape, tuple),
             f"the shape of {key!r} is {shape!r}; expected a tuple, such as (2, 3, 4)",
         )
         hint(
             all(isinstance(size, Integral) for size in shape),
-            f"the shape of {key!r} is {tuple(shape)}. Sizes are whole numbers: divide "
+            f"the shape of {key!r} is {shape}. Sizes are whole numbers: divide "
             "with `//`; `/` gives a float.",
         )
         case = Case(right=RIGHT[key], inputs=[], mistakes=SHAPES[key])
         known = [RIGHT[key], *(wrong for wrong, _ in case.known_mistakes())]
         given = ", ".join(f"{n} {v}" for n, v in zip(NAMES, sizes, strict=True))
         hint(
-            tuple(shape) in [function(*sizes) for function in known],
-            f"{key!r} has shape {tuple(shape)}, which does not fit {given}",
+            shape in [function(*sizes) for function in known],
+            f"{key!r} has shape {shape}, which does not fit {given}",
         )
         return [int(size) for size in shape]
 
@@ -226,6 +240,15 @@ TABLES = {
         "`int` and `//` cut the decimals off, so 86.6 million become 86. The table is "
         "rounded: use `round`."
     ),
+    lambda rows: ", ".join(
+        below for (_, _, n), (below, _, m) in pairwise(rows) if n == m
+    ): (
+        "equal numbers may both be right, and a wrong one need not equal the one above "
+        "it. Count each row."
+    ),
+    _where(lambda v, printed: round(_millions(v) * 1e6 / 2**20) != printed): (
+        "a million is 10**6, not 2**20."
+    ),
     _where(lambda v, printed: True): (
         "every row looks wrong. Sum all parts, and round to whole millions before you "
         "compare: an exact count equals no rounded number."
@@ -253,7 +276,7 @@ TABLES = {
         lambda v, printed: (
             round(_millions(v) - count_parameters(v)["head"] / 1e6) != printed
         )
-    ): "the head is missing in your count. The table counts models with 1000 classes.",
+    ): "the head is missing in your count, or has too few classes: the table has 1000.",
 }
 
 
@@ -294,7 +317,7 @@ check_wrong_rows = Task(
     Case(
         inputs=[  # the one shown, with three wrong rows, with none, upside down
             _table((1, 87)),
-            _table((0, 88), (3, 306), (5, 24)),
+            _table((0, 85), (3, 306), (5, 24)),
             _table(),
             _table((4, 631), (5, 24), (6, 5), reverse=True),
         ],
@@ -331,7 +354,7 @@ def _measured(answer, classes: int) -> dict:
     hint(found is not None, NO_RETURN)
     hint(
         isinstance(found, dict)
-        and set(found) == {"variant", "parameters", "difference"},
+        and set(found) >= {"variant", "parameters", "difference"},
         "give back a dict with the keys 'variant', 'parameters' and 'difference'",
     )
     variant, count = found["variant"], found["parameters"]
@@ -369,6 +392,12 @@ COUNTS = {
     ),
     lambda classes: _count(max(classes, 1)): (
         "for 0 classes a head of one class is still counted: leave the part out."
+    ),
+    lambda classes: _count(classes) + (classes == 0): (
+        "for 0 classes there is one parameter too many: the head has a bias, too."
+    ),
+    lambda classes: _count(classes or 1000): (
+        "for 0 classes a head of 1000 classes is counted. 0 means no head."
     ),
     lambda classes: _count(1000): (
         "the head has 1000 classes, whatever is asked for. How many does `classes` say?"
