@@ -5,6 +5,7 @@ import statistics
 import time
 from collections.abc import Callable
 from itertools import accumulate, product
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -173,6 +174,16 @@ def _of_batches(function: Callable, number: int | None = None) -> Callable:
     return call
 
 
+def _weighted(function: Callable) -> Callable:
+    """The mean over the batches, weighted by their images."""
+
+    def call(kind: str) -> Tensor:
+        found = [len(x) * function(x) for x, _ in LOADERS[kind]]
+        return torch.stack(found).sum(dim=0) / len(LOADERS[kind].dataset)
+
+    return call
+
+
 def _mean(x: Tensor) -> Tensor:
     return x.mean(dim=(0, 2, 3))
 
@@ -257,6 +268,8 @@ STDS = {
         _of_all(lambda x: x.var(dim=(2, 3)).mean(dim=0).sqrt()),
         _of_batches(_std),
         lambda kind: _of_batches(lambda x: _std(x).square())(kind).sqrt(),
+        _weighted(_std),
+        lambda kind: _weighted(lambda x: _std(x).square())(kind).sqrt(),
     ): (
         "the standard deviation is averaged over images or batches, which leaves out "
         "how much these differ from each other. Add up x and x² over all pixels first."
@@ -271,6 +284,10 @@ STDS = {
     _of_all(lambda x: _square(x).sqrt()): (
         "the mean is not subtracted: this is the square root of the mean of x². "
         "Subtract µ² before you take the square root."
+    ),
+    _of_all(lambda x: _square(x).sqrt() - _mean(x).square()): (
+        "the square root is taken too soon: it is that of the whole difference, mean "
+        "of x² minus µ²."
     ),
     _batch_mean_inside: (
         "µ² is subtracted, where µ is the mean of the batches' means. The mean of all "
@@ -324,8 +341,14 @@ def _check_seeds(answer) -> None:
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
         drawn = {}
-        for seed in (7, 7, 0, 2**32 - 1, 0, 7, 2**31, 8):  # 0 after two other seeds
-            answer(seed)
+        # 0 after two other seeds; 42 may stand for it, and 1007 be cut to 7
+        for seed in (7, 7, 0, 2**32 - 1, 0, 7, 2**31, 8, 42, 1007):
+            found = answer(seed)
+            hint(
+                found is None,
+                f"it gives back a {type(found).__name__}. The task asks for a function "
+                "that returns nothing.",
+            )
             numbers = {name: draw() for name, draw in SOURCES.items()}
             first = drawn.setdefault(seed, numbers)
             changed = [f"`{name}`" for name in SOURCES if numbers[name] != first[name]]
@@ -398,8 +421,21 @@ def _check_loading(answer) -> None:
     _check_passes(slow, 5)
     _check_median(found[0], slow.seconds)
     both = _SlowImages(1.0)  # a worker takes 17 ms for an image
-    found = _seconds_of(answer, both, (2, 0), 1)
+    persistent, start = [], DataLoader.__iter__
+
+    def slow_start(loader: DataLoader):
+        persistent.append(loader.persistent_workers)
+        time.sleep(0.3 * bool(loader.num_workers))
+        return start(loader)
+
+    with patch.object(DataLoader, "__iter__", slow_start):
+        found = _seconds_of(answer, both, (2, 0), 1)
     _check_workers(both)
+    hint(
+        not any(persistent),
+        "with `persistent_workers` the workers are started in the first pass only. "
+        "Their start belongs to each pass.",
+    )
     hint(
         found[0] > 0.9 * both.seconds[0],
         f"without workers a single pass took {both.seconds[0]:.3f} s, and it gives "
@@ -409,6 +445,11 @@ def _check_loading(answer) -> None:
         found[0] != found[2],
         f"both numbers of workers have the same seconds, {found[0]:.3f}: is one list "
         "shared, or the last one taken for all?",
+    )
+    hint(
+        not 0.1 < found[2] < 0.4,
+        f"with 2 workers it gives {found[2]:.3f} s, without their start, which takes "
+        "0.3 s in this check. `iter(loader)` starts them: start the clock before it.",
     )
     hint(
         found[2] > 0.1,  # one of the workers waits 8 times 17 ms

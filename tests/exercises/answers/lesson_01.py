@@ -130,12 +130,6 @@ def true_std(loader):
     return every(loader).std(dim=(0, 2, 3))
 
 
-@wrong(STATISTICS, "the values are not")
-def weighed_stds(loader):
-    weighed = [len(x) * x.std(dim=(0, 2, 3)) for x, _ in loader]
-    return true_mean(loader), sum(weighed) / len(loader.dataset)
-
-
 @wrong(STATISTICS, "belongs to the example")
 def fixed_size(loader):
     total = sum(images.sum(dim=(0, 2, 3)) for images, _ in loader)
@@ -216,6 +210,23 @@ def small_seeds(seed):
     random.seed(seed)
     np.random.seed(seed % 8)
     torch.manual_seed(seed)
+
+
+@wrong(SEEDS, "for seeds that differ")
+def default_for_zero(seed):
+    set_seeds(seed or 42)
+
+
+@wrong(SEEDS, "for seeds that differ")
+def cut_to_three_digits(seed):
+    set_seeds(seed % 1000)
+
+
+@wrong(SEEDS, "returns nothing")
+def gives_the_generator(seed):
+    random.seed(seed)
+    np.random.seed(seed)
+    return torch.manual_seed(seed)
 
 
 @wrong(SEEDS, "after the same seed, 0")
@@ -336,6 +347,35 @@ def stops_in_the_loop(dataset, worker_counts, repeats):
             for i, _batch in enumerate(DataLoader(dataset, 8, num_workers=workers)):
                 if i == 0:
                     seconds.append(time.perf_counter() - start)
+        found[workers] = median(seconds)
+    return found
+
+
+@wrong(LOADING, "start the clock before it")
+def workers_before_the_clock(dataset, worker_counts, repeats):
+    found = {}
+    for workers in worker_counts:
+        seconds = []
+        for _ in range(repeats):
+            batches = iter(DataLoader(dataset, 8, num_workers=workers))
+            start = time.perf_counter()
+            list(batches)
+            seconds.append(time.perf_counter() - start)
+        found[workers] = median(seconds)
+    return found
+
+
+@wrong(LOADING, "belongs to each pass")
+def workers_that_stay(dataset, worker_counts, repeats):
+    found = {}
+    for workers in worker_counts:
+        stay = {"persistent_workers": workers > 0}
+        loader = DataLoader(dataset, 8, num_workers=workers, **stay)
+        seconds = []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            list(loader)
+            seconds.append(time.perf_counter() - start)
         found[workers] = median(seconds)
     return found
 
