@@ -70,7 +70,10 @@ CONVOLUTION_MISTAKES = {
     _on_axis_1(_mlp(last=F.gelu)): (
         "there is a GELU behind the second layer, too. It stands between them."
     ),
-    _on_axis_1(_mlp(first=_normalised)): (
+    (
+        _on_axis_1(_mlp(first=_normalised)),
+        _on_axis_1(_mlp(first=lambda x: 1.5 * _normalised(x))),  # the block's own
+    ): (
         "LayerNorm is not asked for: the module computes `block.mlp`, and `layer_norm` "
         "stands before it."
     ),
@@ -297,6 +300,14 @@ SIZE_MISTAKES = {
     ),
     lambda dim, size: math.floor(_exact(dim, size)): TOO_SMALL,
     lambda dim, size: round(2 * size * dim / (3 * dim + 1)): TOO_SMALL,
+    (
+        lambda dim, size: round((2 * dim * size + size + dim) / (3 * dim + 2)),
+        lambda dim, size: round((2 * dim * size + size) / (3 * dim + 1)),
+        lambda dim, size: round((2 * dim * size + size + dim) / (3 * dim + 1)),
+    ): (
+        "`nearest_size` misses a bias, or counts one for the ordinary MLP only. Each "
+        "of the five layers has one, of the size of its output."
+    ),
     lambda dim, size: math.ceil(_exact(dim, size)): (
         "`nearest_size` is one too large. Do you always round up? Or count more than "
         "the dense layers?"
@@ -365,8 +376,9 @@ check_geglu = Task(
 DENSE = tuple(f"{n}.{end}" for n in ("widen", "narrow") for end in ("weight", "bias"))
 IN_EVALUATION = (
     "called twice in evaluation mode, it gives two outputs: dropout is still active. "
-    "`F.dropout` does not depend on the mode of the module around it: its argument "
-    "`training` is True unless you set it. `train()` and `eval()` set `self.training`."
+    "`F.dropout` is, unless its argument `training` is False: hand over "
+    "`self.training`, read in `forward`, since `train()` and `eval()` set it later. An "
+    "nn.Dropout belongs in `__init__`: made in `forward`, it is in training mode."
 )
 FIXED_RATE = (
     "with a `dropout` of 0, two outputs in training differ: the dropout probability "

@@ -45,6 +45,8 @@ def _sweep(model, batches, lr, factor, steps, mistake=""):
     for x, y in islice(batches if mistake == "ends" else cycle(batches), steps):
         if mistake == "first batch":
             x, y = next(iter(batches))
+        if mistake in ("Adam", "AdamW", "SGD") and not rates:
+            optimizer = getattr(torch.optim, mistake)(model.parameters())
         if mistake == "new optimizer":
             optimizer = create_optimizer(model)
         rates.append(lr * factor ** (len(rates) + (mistake == "grows first")))
@@ -64,6 +66,10 @@ ALL_GROUPS = (
     "the new rate does not reach all weights. `create_optimizer` makes two groups, one "
     "without weight decay: set `group['lr']` of all `param_groups` before the step."
 )
+OWN_OPTIMIZER = (
+    "your steps are those of another optimizer. Take the one of the first line, from "
+    "`create_optimizer`: it has weight decay, and not for all weights."
+)
 SWEEPS = {
     "no zero_grad": (
         "the gradients of all steps add up: is `optimizer.zero_grad()` missing?"
@@ -72,6 +78,9 @@ SWEEPS = {
         "each step gets a new optimizer, and Adam's running means start from zero "
         "again. One optimizer serves all steps; only its rate changes."
     ),
+    "Adam": OWN_OPTIMIZER,
+    "AdamW": OWN_OPTIMIZER,
+    "SGD": OWN_OPTIMIZER,
     "rate not set": ALL_GROUPS,
     "one group": ALL_GROUPS,
     "grows first": "make the first step with `lr` itself: let it grow after the step.",
@@ -96,6 +105,12 @@ def _call_finder(answer, *given):
         "the losses are tensors with a gradient: each keeps the whole graph of its "
         "step in memory. `loss.item()` gives the value alone.",
     )
+    batches, steps = given[1], given[-1]
+    hint(
+        not len(batches) < len(losses) < steps,
+        f"{len(losses)} losses, expected {steps}. All `steps` values are wanted, also "
+        "after the loss has burst.",
+    )
     return found
 
 
@@ -114,6 +129,7 @@ def _sweeps() -> list[tuple]:
         (deep, loader, 1e-2, 1.5, 7),
         _with_running_averages(),
         (linear, batches, 0.5, 2.0, 1),
+        (linear, batches[:2], 0.01, 10.0, 7),  # its loss bursts
     ]
 
 
@@ -188,6 +204,8 @@ def _measure(model, batches, lr, warmup, decay, limit: Any, mistake=""):
         if mistake != "no zero_grad":
             optimizer.zero_grad()
         after = parameters_to_vector(parameters).detach()
+        if mistake == "of lengths":
+            before = after * before.norm() / after.norm()
         steps.append((after - (start if mistake == "from start" else before)).norm())
         before = after
     return {
@@ -222,6 +240,10 @@ MEASUREMENTS = {
     "from start": (
         "`largest_step` is the way from the weights at the start. Wanted is the way of "
         "one step: from just before it to just after it."
+    ),
+    "of lengths": (
+        "`largest_step` is by how much the *length* of the weights changes. Wanted is "
+        "the length of the difference, not the difference of the lengths."
     ),
     "no copy": (
         "`largest_step` is zero: what you call 'before' is no copy, so it changes "

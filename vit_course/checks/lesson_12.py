@@ -24,8 +24,18 @@ VITS: dict[str, dict[str, Any]] = {
     "a ViT with 4 patches": {"num_heads": 2, "img_size": 8, "patch_size": 4},
     "a ViT with one patch": {"img_size": 4, "patch_size": 4, "in_channels": 1},
     "a ViT for 16 pixels": {"num_heads": 3, "img_size": 16, "patch_size": 4},
-    "a ViT for 24 pixels": {"num_heads": 6, "img_size": 24, "patch_size": 8},
-    "a ViT for 12 pixels": {"num_heads": 3, "img_size": 12, "patch_size": 4},
+    "a ViT for 24 pixels": {
+        "num_heads": 6,
+        "img_size": 24,
+        "patch_size": 8,
+        "num_classes": 5,
+    },
+    "a ViT for 12 pixels": {
+        "num_heads": 3,
+        "img_size": 12,
+        "patch_size": 4,
+        "in_channels": 1,
+    },
 }
 
 
@@ -142,6 +152,7 @@ check_patch_features = Task(
 
 # 2. Find the bug: preprocessing for a model
 
+ARGUMENTS = "img_size", "mean", "std", "crop_pct", "interpolation"  # in their order
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
@@ -174,9 +185,20 @@ PREPARED = {
         "every model gets the same mean and standard deviation. This one was trained "
         "with its own: they are in `model.preprocessing`."
     ),
-    _prepared(_without("crop_pct")): (
+    (
+        _prepared(_without("crop_pct")),
+        _prepared(_without("crop_pct", "interpolation")),
+    ): (
         "the normalisation is right now. But this model was trained on centre crops "
         "(`crop_pct`), and your images are resized without a crop."
+    ),
+    _prepared(_without("interpolation")): (
+        "`interpolation` is dropped: a model may have been trained on images that were "
+        "resized in another way. `**` hands over all that `preprocessing` holds."
+    ),
+    _prepared(lambda own: dict(zip(ARGUMENTS, own.values(), strict=False))): (
+        "the values of `preprocessing` are handed over by their place, and another "
+        "model has its keys in another order. Pass them by name: `**` does."
     ),
     _prepared(_without("mean", "std")): (
         "the pixel values are left in 0 … 1. This model expects them normalised with "
@@ -217,6 +239,7 @@ def _models_and_images() -> list[tuple]:
         (own, [image(90, 70), image(50, 110)]),
         (model(img_size=32, **other, crop_pct=0.5), [image(60, 60), image(40, 80)]),
         (model(img_size=(24, 40), **other), [image(70, 50)]),
+        (model(**other, interpolation="bicubic", img_size=32), [image(90, 70)]),
         (model(img_size=16), [image(30, 30)] * 3),
         (model(img_size=16), [image(80, 60, "L"), image(9, 9)]),
         (own, [image(80, 60, "RGBA")]),
@@ -522,7 +545,13 @@ def _call_positions(answer, kind: str, size) -> Tensor:
             "more patches (section 3.2).",
         )
         hint(
-            same and torch.equal(found[name], expected[name]),
+            same,
+            f"`{name}` has shape {tuple(found[name].shape)}, in the given model "
+            f"{tuple(expected[name].shape)}. Read all sizes from that model, also the "
+            "number of classes and of channels.",
+        )
+        hint(
+            torch.equal(found[name], expected[name]),
             f"`{name}` is not that of the given model. All weights but the positions "
             "stay the same, the head's, too.",
         )
@@ -542,8 +571,13 @@ def _check_new_model(answer) -> None:
             "Give it back in evaluation mode.",
         )
         sides = (size, size) if isinstance(size, int) else size
-        images = _images(1, 2, 3, *sides)
         sizes: dict[str, Any] = read_sizes(model.state_dict()) | {"img_size": size}
+        images = _images(1, 2, sizes["in_channels"], *sides)
+        hint(
+            new.embedding.img_size == sides,
+            "the new model still refuses images of the new size: its embedding keeps "
+            "the old size and grid. Build a new ViT for that size.",
+        )
         right = ViT(**sizes).eval()
         load_weights(right, model.state_dict())
         with torch.no_grad():

@@ -91,6 +91,14 @@ check_least_confident = Task(
     Case(
         inputs=[(_equals(), 10), (_equals(), 40)],
         right=_least(_confidence),
+        mistakes={
+            lambda x, k: (
+                _confidence(x).argsort(descending=True, stable=True).flip(0)[:k]
+            ): (
+                "`flip` turns equals round, too, so the larger index comes first. Sort "
+                "upwards: `argsort(stable=True)`."
+            )
+        },
         gradient=False,
         advice=(
             "Of images that are equally sure the one with the smaller index comes "
@@ -252,6 +260,7 @@ GRADIENTS = {
     (
         _gradient_map(size=lambda g, x: g),
         _gradient_map(size=lambda g, x: g.sum(dim=1, keepdim=True).abs()),
+        _gradient_map(size=lambda g, x: g, pool=lambda g, p: _by_patch(g, p).abs()),
     ): (
         "plus and minus cancel, within a patch or between colours. Take `abs()` before "
         "anything is added up."
@@ -272,6 +281,13 @@ GRADIENTS = {
     ),
     (
         _gradient_map(scale=lambda maps: maps),
+        _gradient_map(
+            scale=lambda maps: maps, pool=lambda g, p: _by_patch(g, p) / p**2
+        ),
+        _gradient_map(
+            scale=lambda maps: maps,
+            pool=lambda g, p: _by_patch(g, p) / (p**2 * g.shape[1]),
+        ),
         _gradient_map(scale=lambda maps: maps / maps.sum()),
         _gradient_map(scale=lambda maps: maps / maps.amax(dim=(1, 2), keepdim=True)),
     ): (
@@ -344,8 +360,9 @@ check_gradient_map = Task(
         mistakes=GRADIENTS,
         gradient=False,
         advice=(
-            "Are rows and columns in their places? Compare one patch: the top left one "
-            "is `[:, :, :P, :P]`."
+            "Is it the sum of |gradient| over all pixels and all channels of a patch, "
+            "divided by the sum over the whole image? And are rows and columns in "
+            "their places? The top left patch is `[:, :, :P, :P]`."
         ),
     ),
 )
@@ -400,9 +417,20 @@ FALLS = {
         "after the removal another class may win, and its probability says nothing "
         "about the first prediction. Keep the class that wins in the whole image."
     ),
+    (
+        _fall(output=lambda logits: logits),
+        _fall(output=lambda logits: logits.log_softmax(dim=1)),
+    ): "that is the fall of a logit, or of a logarithm. Softmax gives the probability.",
+    (
+        _fall(combine=lambda before, after: (before - after).abs().mean()),
+        _fall(combine=lambda before, after: (before - after).clamp(min=0).mean()),
+    ): (
+        "where the probability rises, the fall is negative, and counts as such: no "
+        "`abs`, no `clamp`."
+    ),
     _fall(
-        output=lambda logits: logits
-    ): "that is the fall of a logit. Softmax gives the probability.",
+        combine=lambda before, after: 100 * (before - after).mean()
+    ): "the fall is a difference of probabilities, which lie in 0 … 1, not per cent.",
     _fall(combine=lambda before, after: (after - before).mean()): (
         "the sign is the wrong way round: a fall is before minus after, positive when "
         "the probability gets smaller."
@@ -554,7 +582,11 @@ check_removal_of_patches = Task(
         right=_fall(),
         mistakes=FALLS,
         gradient=False,
-        advice="This is 'highest': from each image, the k highest patches of its map.",
+        advice=(
+            "This is 'highest': from each image, the k highest patches of its map go. "
+            "Then comes the difference of two probabilities with its sign, not of "
+            "predictions, and its mean over the images."
+        ),
     ),
     also=[_check_generator, _check_random],
 )

@@ -52,6 +52,15 @@ def padded(block):
     return nn.Sequential(first, nn.GELU(), second)
 
 
+@wrong(WINDOWS, "LayerNorm is not asked for")
+def with_its_layer_norm(block):
+    class Normalising(Turning):
+        def forward(self, x):
+            return super().forward(block.layer_norm(x.mT)).mT
+
+    return Normalising(block)
+
+
 @wrong(WINDOWS, "weight of the first convolution is not")
 def not_copied(block):
     sizes = [(d.in_features, d.out_features) for d in (block.mlp[0], block.mlp[3])]
@@ -387,10 +396,20 @@ class AsksForGradient(Mended):
         return F.dropout(x, self.p, torch.is_grad_enabled())
 
 
-@wrong(MENDED, "called twice in evaluation")
+@wrong(MENDED, "made in `forward`, it is in training mode")
 class NewModuleEachTime(Mended):
     def drop(self, x):
         return nn.Dropout(self.p)(x)
+
+
+@wrong(MENDED, "read in `forward`")
+class ModeOfTheBeginning(Mended):
+    def __init__(self, embedding_dim, mlp_size, dropout):
+        super().__init__(embedding_dim, mlp_size, dropout)
+        self.active = self.training
+
+    def drop(self, x):
+        return F.dropout(x, self.p, self.active)
 
 
 @wrong(MENDED, "called twice in evaluation")

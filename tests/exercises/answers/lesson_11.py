@@ -70,6 +70,25 @@ def parameters_restored(model, batches, lr, factor, steps):
     return found
 
 
+@wrong(FINDER, "after the loss has burst")
+def stops_early(model, batches, lr, factor, steps):
+    rates, losses = on_a_copy(model, batches, lr, factor, steps)
+    best, end = losses[0], steps
+    for i, loss in enumerate(losses):
+        best = min(best, loss)
+        if loss > 4 * best:
+            end = i + 1
+            break
+    return rates[:end], losses[:end]
+
+
+@wrong(FINDER, "after the loss has burst")
+def stops_at_ten_times(model, batches, lr, factor, steps):
+    rates, losses = on_a_copy(model, batches, lr, factor, steps)
+    far = [i for i, loss in enumerate(losses) if loss > 10 * losses[0]]
+    return rates[: far[0] if far else steps], losses[: far[0] if far else steps]
+
+
 @wrong(FINDER, "each `factor` times the one before")
 def adds(model, batches, lr, factor, steps):
     model, stream = copy.deepcopy(model), endless(batches)

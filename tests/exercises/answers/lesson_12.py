@@ -115,6 +115,17 @@ def for_the_checkpoint(model, pictures):
     return batch(pictures, 64, HALF, HALF, 0.8)
 
 
+@wrong(PREPARE, "`interpolation` is dropped")
+def four_arguments(model, pictures):
+    own = model.preprocessing.get
+    return batch(pictures, own("img_size"), own("mean"), own("std"), own("crop_pct"))
+
+
+@wrong(PREPARE, "in another order")
+def by_their_place(model, pictures):
+    return batch(pictures, *model.preprocessing.values())
+
+
 @wrong(PREPARE, "changes the list of images")
 def in_the_list(model, pictures):
     transform = create_transform(**model.preprocessing)
@@ -156,7 +167,8 @@ def rgb_inside(model, pictures):
 def by_to_rgb(model, pictures):
     own = model.preprocessing.get
     size, mean, std = own("img_size", 224), own("mean"), own("std")
-    transform = create_transform(size, mean, std, crop_pct=own("crop_pct"))
+    how = own("interpolation", "bilinear")
+    transform = create_transform(size, mean, std, own("crop_pct"), how)
     return torch.stack([transform(to_rgb(picture)) for picture in pictures])
 
 
@@ -415,6 +427,14 @@ def untrained(model, img_size):
     return finish(made_for(model, img_size), model, img_size)
 
 
+@wrong(LARGER, "number of classes")
+def a_head_for_three(model, img_size):
+    state = model.state_dict()
+    new = ViT(**read_sizes(state, img_size=img_size, num_classes=3))
+    load_weights(new, state)
+    return finish(new, model, img_size)
+
+
 @wrong(LARGER, "patches have another size")
 def larger_patches(model, img_size):
     sizes = read_sizes(model.state_dict())
@@ -500,7 +520,7 @@ def frozen(model, img_size):
     return by_loading(model, img_size).requires_grad_(False)
 
 
-@wrong(LARGER, "images must be of size")
+@wrong(LARGER, "still refuses images of the new size")
 def forgets_the_size(model, img_size):
     new, grid = copy.deepcopy(model), made_for(model, img_size).embedding
     old, grid = new.embedding.position_embedding, grid.position_embedding.grid

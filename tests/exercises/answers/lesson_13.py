@@ -142,6 +142,19 @@ def leaves_a_hook(model, images, patch_size):
     return by_patch(asked(model, images, winners).abs(), patch_size)
 
 
+@right(GRADIENT)  # the cell below the check detaches it
+def with_a_graph(model, images, patch_size):
+    pixels = images.detach().clone().requires_grad_()
+    score = winners(model(pixels))
+    (gradient,) = torch.autograd.grad(score, pixels, create_graph=True)
+    return by_patch(gradient.abs(), patch_size)
+
+
+@wrong(GRADIENT, "over all pixels and all channels")
+def first_channel(model, images, patch_size):
+    return by_patch(asked(model, images, winners).abs()[:, :1], patch_size)
+
+
 @wrong(GRADIENT, "changes the tensor itself")
 def asks_the_pictures(model, images, patch_size):
     images.requires_grad_()
@@ -367,6 +380,16 @@ def one_each(model, images, maps, count, generator):
     after = shares_of(model, gone(images, downwards(maps)[:, :count], maps.shape[1:]))
     falls = (before - after).amax(dim=1)
     return {"highest": falls, "random": falls}
+
+
+@wrong(REMOVAL, "not of predictions")
+def changed_predictions(model, images, maps, count, generator):
+    def of(model, images, maps, places):
+        after = shares_of(model, gone(images, places, maps.shape[1:]))
+        changed = after.argmax(dim=1) != shares_of(model, images).argmax(dim=1)
+        return changed.float().mean().item()
+
+    return measured(usual, of)(model, images, maps, count, generator)
 
 
 @wrong(REMOVAL, "the values are not")
