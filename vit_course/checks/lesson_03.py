@@ -704,7 +704,9 @@ def _check_ratio(answer: Callable) -> None:
         _near(found, first / second),
         f"{known}. Divide the median of one list by the median of the other.",
     )
-    machine = _Machine({"first": [cold, 2, 6, 60, 10], "second": [cold, 4, 75, 8, 12]})
+    # The same medians also if further calls are made, which are not measured.
+    a, b = [2, 60, 10, 6, 6, 60], [4, 75, 12, 8, 8, 75]
+    machine = _Machine({"first": [cold, *a], "second": [cold, *b]})
     found = machine.measure(answer, repeats=4)
     hint(
         _near(found, 0.8),

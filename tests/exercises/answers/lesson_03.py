@@ -825,6 +825,13 @@ def median_of_torch(first, second, x, repeats):
 
 
 @right(RATIO)
+def prepared_in_each_round(first, second, x, repeats):
+    rounds = [list(in_turns(first, second, x, 1)) for _ in range(repeats)]
+    a, b = ([times[i][0] for times in rounds] for i in (0, 1))
+    return statistics.median(a) / statistics.median(b)
+
+
+@right(RATIO)
 def with_torch_and_swaps(first, second, x, repeats):
     second(x), first(x)
     times = torch.zeros(repeats, 2)
