@@ -63,15 +63,16 @@ def edit_block(
 ) -> None:
     """Changes a block of 2020 into one of today; the options are `ModernViT`'s."""
     msa, mlp = block.msa_block, block.mlp_block.mlp
+    # mlp: 0 Linear, 1 GELU, 2 Dropout, 3 Linear, 4 Dropout (lesson 08)
     D, width = mlp[0].in_features, mlp[0].out_features
     msa.attention = attention
     if swiglu:
         mlp[0], mlp[1] = nn.Linear(D, 2 * width), SwiGLU()
     if scale_mlp:
         mlp[2] = nn.Sequential(mlp[2], nn.LayerNorm(width))
-    if init_values is not None:  # the last step of each branch
+    if init_values is not None:  # behind the dropout, the last step of each branch
         msa.dropout = nn.Sequential(msa.dropout, LayerScale(D, init_values))
-        mlp.append(LayerScale(D, init_values))
+        mlp.append(LayerScale(D, init_values))  # mlp.5
 
 
 class ModernViT(ViT):
