@@ -179,7 +179,7 @@ def _weighted(function: Callable) -> Callable:
 
     def call(kind: str) -> Tensor:
         found = [len(x) * function(x) for x, _ in LOADERS[kind]]
-        return torch.stack(found).sum(dim=0) / len(LOADERS[kind].dataset)
+        return torch.stack(found).sum(dim=0) / sum(len(x) for x, _ in LOADERS[kind])
 
     return call
 
