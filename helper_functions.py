@@ -69,9 +69,8 @@ def check_close(
     assert ours.dtype == theirs.dtype, f"{name}: {ours.dtype} and {theirs.dtype}"
     largest = (ours - theirs).abs().max().item() if ours.numel() else 0.0
     # Written so that a NaN, which compares as False, fails as well.
-    assert largest <= tolerance, (
-        f"{name}: differs by {largest:.1e}, not {tolerance:.0e}"
-    )
+    wrong = f"{name}: differs by {largest:.1e}, not {tolerance:.0e}"
+    assert largest <= tolerance, wrong
     verdict = "equal" if tolerance == 0 else f"equal to within {tolerance:.0e}"
     print(f"{name}: {shape} {verdict}" if shape else f"{name}: {verdict}")
 
@@ -89,8 +88,7 @@ def show(fig: Figure, alt: str) -> None:
     fig.savefig(drawn, dpi=150, bbox_inches="tight")
     plt.close(fig)
     image = Image.open(drawn).convert("RGB")
-    kind = "png"
-    image.save(stored, format=kind, optimize=True)
+    image.save(stored, format=(kind := "png"), optimize=True)
     if stored.tell() > LARGEST_PNG:
         kind, stored = "jpeg", io.BytesIO()
         image.save(stored, format=kind, quality=78, subsampling=0, optimize=True)
@@ -256,18 +254,13 @@ def plot_dots(rows: list[dict], baseline: float) -> None:
 def plot_forest(rows: list[dict], title: str = "") -> None:
     """Draws one line per row: a difference with its interval, and its p-value.
 
-    The dot is full where `p_holm` and the values of `p_holm_against` are below 0.05;
-    half full where some are; else hollow. A legend says so where runs are compared.
-
-    Args:
-        rows: each with `name`, `difference`, `interval` (low, high), `p_holm`, and
-            perhaps `p_holm_against`: the same with other runs to compare with.
-        title: how it was measured, such as the number of seeds.
+    Rows have `name`, `difference`, `interval` (low, high), `p_holm`, and perhaps
+    `p_holm_against`: the same compared with other runs. Then a dot is full where all
+    are below 0.05, half full where some are, and a legend says so.
     """
     fig, axis = plt.subplots(figsize=(7, 1 + 0.27 * len(rows)))
     axis.axvline(0, color="k", linestyle=":")
-    names = "p < 0.05 with all runs", "with some", "with none"
-    dots = {}
+    names, dots = ["p < 0.05 in all comparisons", "in some", "in none"], {}
     for i, row in enumerate(rows):
         p_values = [row["p_holm"], *row.get("p_holm_against", {}).values()]
         decided = [p < 0.05 for p in p_values]
@@ -276,16 +269,16 @@ def plot_forest(rows: list[dict], title: str = "") -> None:
         (dot,) = axis.plot(row["difference"], i, "o", color="#0072B2", mfcalt="white")
         dot.set_fillstyle("left" if kind == 1 else "full")
         dot.set_markerfacecolor("white" if kind == 2 else "#0072B2")
-        dots[names[kind]] = dot
+        dots[kind] = dot
         beside = {"transform": axis.get_yaxis_transform(), "va": "center"}
         axis.text(1.02, i, f"p = {row['p_holm']:.2g}", fontsize=9, **beside)
     axis.set_yticks(range(len(rows)), [row["name"] for row in rows])
     axis.invert_yaxis()
     axis.set(xlabel="difference in accuracy, percentage points", title=title)
     if any("p_holm_against" in row for row in rows):
-        shown = [name for name in names if name in dots]
         place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "frameon": False}
-        fig.legend([dots[name] for name in shown], shown, ncols=3, **place)
+        legend = {names[kind]: dots[kind] for kind in sorted(dots)}
+        fig.legend(list(legend.values()), list(legend), ncols=3, **place)
     lines = (f"{row['name']} {row['difference']:+.1f}" for row in rows)
     show(fig, alt=f"Differences in percentage points: {'; '.join(lines)}.")
 
@@ -302,6 +295,5 @@ def walk_through_dir(dir_path: str | Path) -> None:
     for folder, folders, files in os.walk(root):
         folders.sort()
         name = Path(root.resolve().name, Path(folder).relative_to(root)).as_posix()
-        print(
-            f"There are {len(folders)} directories and {len(files)} images in '{name}'."
-        )
+        count = f"{len(folders)} directories and {len(files)} images"
+        print(f"There are {count} in '{name}'.")

@@ -207,9 +207,9 @@ def test_a_forest_has_an_interval_a_dot_and_a_p_value_per_row():
     (legend,) = plt.gcf().legends
     texts = [text.get_text() for text in legend.get_texts()]
     assert texts == [
-        "p < 0.05 with all runs",
-        "with some",
-        "with none",
+        "p < 0.05 in all comparisons",
+        "in some",
+        "in none",
     ]
     handles = [
         (h.get_fillstyle(), h.get_markerfacecolor()) for h in legend.legend_handles
