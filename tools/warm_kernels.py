@@ -29,8 +29,6 @@ def _kernel(arguments, folder, environment):
     os.environ.update(environment)
     sys.path[:] = ["", *(p for p in sys.path if not p.startswith(OURS))]
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # Else DataLoader would begin its workers as this kernel was begun, and wait.
-    multiprocessing.set_start_method(None, force=True)
     from ipykernel.kernelapp import launch_new_instance
 
     launch_new_instance(argv=arguments, parent_handle=os.getppid())
