@@ -17,7 +17,6 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
 from start_page import card_figures, figure, first_cell, write_thumbnail
-from warm_kernels import fork_kernels
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = """<!doctype html>
@@ -109,7 +108,6 @@ def run(path: Path, folder: Path, timeout: int) -> tuple[float, str]:
     Returns:
         The seconds it took, and "ok" or a line that says what failed.
     """
-    fork_kernels()  # a few seconds less for each lesson
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
         notebook,
