@@ -9,9 +9,8 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
 # The lessons that train take longest; begun first, they leave no worker idle at the end.
 LONG   := $(wildcard notebooks/1[1-4]*.ipynb notebooks/A*.ipynb)
 LESSONS = $(LONG) $(filter-out $(LONG),$(wildcard notebooks/*.ipynb))
-# tests/support/warm_kernels.py: each kernel begins with torch imported.
 NBVAL  := $(PYTEST) --no-loadscope-reorder --nbval --nbval-current-env --nbval-cell-timeout=120 \
-	--nbval-sanitize-with=tests/nbval_sanitize.cfg -p warm_kernels
+	--nbval-sanitize-with=tests/nbval_sanitize.cfg
 
 .PHONY: help course lab install test test-slow types hooks export exercises new-exercise grade ledger figures \
 	bench badges site playground browser-test clean
