@@ -4,15 +4,17 @@ import builtins
 import inspect
 import linecache
 import math
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from numbers import Real
-from types import MethodType
+from types import FrameType, MethodType
 
 import torch
 from torch import nn
 from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
 
 CUT = (
     "the values are right, but no gradient arrives, so nothing before it can be "
@@ -142,6 +144,24 @@ def learners_code(
         where = _last_line_of_learner(error)
         name = type(error).__name__
         raise Hint(f"{before}your code stops with {name}: {error}{where}") from error
+
+
+class ForbiddenCalls(TorchFunctionMode):
+    """Gives a hint where a function of torch is called that a task rules out.
+
+    Args:
+        rules_out: whether it does, by the function's name and the frame that calls it.
+        text: the hint.
+    """
+
+    def __init__(self, rules_out: Callable[[str, FrameType], bool], text: str) -> None:
+        super().__init__()
+        self.rules_out, self.text = rules_out, text
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        name = getattr(function, "__name__", "")
+        hint(not self.rules_out(name, sys._getframe(1)), self.text)
+        return function(*args, **(kwargs or {}))
 
 
 def is_a_class(answer: object, name: str) -> None:

@@ -13,11 +13,16 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from going_modular.patch_embedding import PatchEmbedding
 from going_modular.patches import patchify
-from vit_course.checks.hints import NO_RETURN, Hint, hint, learners_code
+from vit_course.checks.hints import (
+    NO_RETURN,
+    ForbiddenCalls,
+    Hint,
+    hint,
+    learners_code,
+)
 from vit_course.checks.task import Case, Task
 
 
@@ -253,16 +258,6 @@ NO_CONVOLUTION = (
     "there is a convolution in your class. Cut with `patchify`, and multiply with an "
     "nn.Linear."
 )
-
-
-class _NoConvolution(TorchFunctionMode):
-    """Gives a hint for convolutions, also those that are no attribute of a module."""
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        hint("conv" not in getattr(function, "__name__", ""), NO_CONVOLUTION)
-        return function(*args, **(kwargs or {}))
-
-
 WITHOUT_COPY = (
     "`forward` stops if `copy_from` was not called before. A layer can also be trained "
     "from its own initial values: make it in `__init__`."
@@ -319,7 +314,8 @@ def _copy(module: Any, weight, bias) -> nn.Conv2d:
 
 def _copy_and_call(module: nn.Module, images, weight, bias):
     conv = _copy(module, weight, bias)
-    with _NoConvolution():
+    # Also a convolution that is no attribute of a module.
+    with ForbiddenCalls(lambda name, _: "conv" in name, NO_CONVOLUTION):
         ours = module(images)
     with torch.no_grad():
         hint(

@@ -1,14 +1,13 @@
 """Tasks of the exercises of lesson 06: self-attention."""
 
-import sys
 from collections.abc import Callable
+from types import FrameType
 
 import torch
 from torch.nn.functional import normalize
-from torch.overrides import TorchFunctionMode
 
 from going_modular.self_attention import scaled_dot_product_attention
-from vit_course.checks.hints import hint
+from vit_course.checks.hints import ForbiddenCalls, hint
 from vit_course.checks.task import Case, Task
 
 
@@ -244,21 +243,17 @@ def _weights_divided(query, key, value) -> tuple:
     return weights @ value, weights
 
 
-class _OwnScores(TorchFunctionMode):
-    """Gives a hint where a function that is attention already is called."""
+NOT_OWN = "`scaled_dot_product_attention` does all of it. Write the scores yourself."
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        lesson = sys._getframe(1).f_code is scaled_dot_product_attention.__code__
-        theirs = getattr(function, "__name__", "") == "scaled_dot_product_attention"
-        hint(
-            not (lesson or theirs),
-            "`scaled_dot_product_attention` does all of it. Write the scores yourself.",
-        )
-        return function(*args, **(kwargs or {}))
+
+def _is_attention(name: str, caller: FrameType) -> bool:
+    """Whether it is PyTorch's attention, or is called by the lesson's."""
+    of_lesson = caller.f_code is scaled_dot_product_attention.__code__
+    return of_lesson or name == "scaled_dot_product_attention"
 
 
 def _call_for_own_scores(answer, *given: torch.Tensor):
-    with _OwnScores():
+    with ForbiddenCalls(_is_attention, NOT_OWN):
         return answer(*given)
 
 
