@@ -229,14 +229,23 @@ def token_curve(device: str, repeats: int = 5) -> list[dict]:
     return rows
 
 
-def describe(device: str) -> dict:
-    """Says on what all this was measured."""
-    cpu = platform.processor() or platform.machine()
+def name_of_cpu() -> str:
+    """Returns what the system calls its processor."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         names = [line for line in info.read_text().splitlines() if "model name" in line]
-        cpu = names[0].split(": ")[1] if names else cpu
-    about = {"cpu": cpu, "threads": torch.get_num_threads(), "torch": torch.__version__}
+        if names:
+            return names[0].split(": ")[1]
+    return platform.processor() or platform.machine()
+
+
+def describe(device: str) -> dict:
+    """Says on what all this was measured."""
+    about = {
+        "cpu": name_of_cpu(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
     if device == "cuda":
         about["gpu"] = torch.cuda.get_device_name()
     for package in ("torchvision", "timm", "vit-pytorch"):

@@ -24,6 +24,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 import torch.nn.functional as F
+from speed import name_of_cpu
 
 from going_modular.training.setup import build_model, enable_gradient_checkpointing
 
@@ -95,8 +96,7 @@ def describe() -> dict:
     """Says on what this is measured."""
     info = Path("/proc/cpuinfo")
     text = info.read_text() if info.is_file() else ""
-    names = [line.split(": ")[1] for line in text.splitlines() if "model name" in line]
-    about = {"cpu": names[0] if names else "unknown", "torch": torch.__version__}
+    about = {"cpu": name_of_cpu(), "torch": torch.__version__}
     about |= {"units": [unit for unit in UNITS if unit in text]}
     return about | {"threads": 1, "images": IMAGES}
 

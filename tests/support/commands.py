@@ -53,7 +53,6 @@ def _as_rank(rank, size, port, function, *arguments):
     group |= {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
     group |= {"TORCHELASTIC_RUN_ID": "tests", "TORCHELASTIC_RESTART_COUNT": 0}
     os.environ |= {key: str(value) for key, value in group.items()}
-    os.environ |= {"VIT_COURSE_OFFLINE": "1"}
     said = io.StringIO()
     with redirect_stdout(said):
         return function(*arguments), said.getvalue()

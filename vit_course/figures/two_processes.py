@@ -5,6 +5,7 @@ from vit_course.figures.canvas import Canvas
 BATCH = (3, 6, 0, 5)  # images by number, as in lesson 14b
 VALUES = (1, 2, 6)  # of a batch of three, one per image, as in lesson 14b
 ROWS = (128, 44)  # middles of the rows of process 0 and process 1
+EQUAL = len(VALUES) / len(ROWS)  # values of a process in equal shards
 FILLS = (0.12, 0.75)  # of the images of each process; no colour of a part of the model
 _SIDE = 34  # of an image
 
@@ -52,17 +53,16 @@ def draw_two_processes(dark: bool = False) -> Canvas:
     canvas.text(550, middle + 24, "$g_0 + g_1$", size=14)
     canvas.text(550, middle, "and halved:")
     canvas.text(550, middle - 20, "the same for both")
-    canvas.text(706, sum(ROWS) / 2, "equal again")
+    canvas.text(706, middle, "equal again")
     return canvas
 
 
 def averages() -> list[tuple[list[int], float, float]]:
     """Returns of each process its values, their mean, and mean times factor."""
-    equal = len(VALUES) / len(ROWS)  # values of a process in equal shards
     shards: list[list[int]] = [
         list(VALUES[rank :: len(ROWS)]) for rank in range(len(ROWS))
     ]
-    return [(s, sum(s) / len(s), sum(s) / equal) for s in shards]
+    return [(s, sum(s) / len(s), sum(s) / EQUAL) for s in shards]
 
 
 def draw_unequal_shards(dark: bool = False) -> Canvas:
@@ -76,10 +76,8 @@ def draw_unequal_shards(dark: bool = False) -> Canvas:
         y = middle + (1 - index) * (_SIDE + 4)
         _image(canvas, 30, y, value, index % len(ROWS))
     look = {"colour": "layer norm"}
-    equal = len(VALUES) / len(ROWS)
-    for rank, (y, (values, mean, product)) in enumerate(
-        zip(ROWS, averages(), strict=True)
-    ):
+    found = averages()
+    for rank, (y, (values, mean, product)) in enumerate(zip(ROWS, found, strict=True)):
         canvas.way((70, middle), (106, middle), (106, y), (148, y))
         canvas.text(190, y + 32, f"process {rank}")
         left = 190 - (len(values) * (_SIDE + 4) - 4) / 2
@@ -88,12 +86,12 @@ def draw_unequal_shards(dark: bool = False) -> Canvas:
         canvas.way((228, y), (262, y))
         canvas.card((262, y - 21, 90, 42), fill=0.05, label=f"{mean:.2f}", **look)
         canvas.way((352, y), (386, y))
-        label = f"× {len(values)} / {equal} = {product:.2f}"
+        label = f"× {len(values)} / {EQUAL} = {product:.2f}"
         canvas.card((386, y - 21, 148, 42), fill=0.05, label=label, **look)
         canvas.way((534, y), (568, y))
     bottom, height = ROWS[1] - 26, ROWS[0] - ROWS[1] + 52
     canvas.card((568, bottom, 132, height), fill=0.05, **look)
-    products = [product for _, _, product in averages()]
+    products = [product for _, _, product in found]
     canvas.text(634, middle + 24, " + ".join(f"{x:.2f}" for x in products))
     canvas.text(634, middle, "and halved:")
     canvas.text(634, middle - 24, f"{sum(products) / 2:.2f}", size=13)
