@@ -259,11 +259,11 @@ def table(stored: dict) -> tuple[list[dict], list[dict]]:
             row["mean"] = round(statistics.mean(accuracies), 2)
             rows.append(row | {"interval": bootstrap(values)})
         for b, a in zip(names, names[1:], strict=False):
-            gain = {"method": method, "of": a, "over": b}
-            differences.append(gain | difference(hits[a], hits[b]))
-    adjusted = holm([gain["p"] for gain in differences])
-    for gain, p in zip(differences, adjusted, strict=True):
-        gain["p_holm"] = float(f"{p:.2g}")
+            pair = {"method": method, "of": a, "over": b}
+            differences.append(pair | difference(hits[a], hits[b]))
+    adjusted = holm([pair["p"] for pair in differences])
+    for pair, p in zip(differences, adjusted, strict=True):
+        pair["p_holm"] = float(f"{p:.2g}")
     return rows, differences
 
 
@@ -275,12 +275,12 @@ def report(stored: dict) -> None:
         low, high = row["interval"]
         print(f"{row['method']:13} {row['name']:12} {row['mean']:.1f} %", end=" ")
         print(f"({low:.1f} … {high:.1f})")
-    for gain in stored["differences"]:
-        low, high = gain["interval"]
-        print(f"{gain['method']:13} {gain['of']} - {gain['over']}:", end=" ")
-        print(f"{gain['mean']:+.1f} ({low:+.1f} … {high:+.1f}),", end=" ")
-        print(f"{gain['won']} images won, {gain['lost']} lost, Holm p", end=" ")
-        print(f"{gain['p_holm']:.2g}")
+    for pair in stored["differences"]:
+        low, high = pair["interval"]
+        print(f"{pair['method']:13} {pair['of']} - {pair['over']}:", end=" ")
+        print(f"{pair['mean']:+.1f} ({low:+.1f} … {high:+.1f}),", end=" ")
+        print(f"{pair['won']} images won, {pair['lost']} lost, Holm p", end=" ")
+        print(f"{pair['p_holm']:.2g}")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -88,8 +88,8 @@ class MaskedAutoencoder(nn.Module):
     def decode(self, z: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
         """Predicts all patches, (batch, N, C * P * P), from what `encode` returns."""
         z = self.to_decoder(z)  # (batch, 1 + kept, d)
-        hidden = self.num_patches - self.num_kept
-        masks = self.mask_token.expand(len(z), hidden, -1)  # (batch, hidden, d)
+        num_hidden = self.num_patches - self.num_kept
+        masks = self.mask_token.expand(len(z), num_hidden, -1)
         patches = torch.cat([z[:, 1:], masks], dim=1)  # (batch, N, d), in that order
         patches = pick(patches, order.argsort(dim=1))  # each in its own place again
         z = self.positions(torch.cat([z[:, :1], patches], dim=1))  # (batch, N + 1, d)

@@ -391,12 +391,12 @@ def test_stored_runs_are_whole_and_the_page_says_what_they_say():
     for row in rows:
         low, high = row["interval"]
         assert f"| {row['mean']:.1f} % ({low:.1f} … {high:.1f}) |" in section, row
-    for gain in differences:
-        if gain["of"] == "MAE":
-            low, high = gain["interval"]
-            shown = f"{gain['mean']:+.1f} points ({low:+.1f} … {high:+.1f}; "
-            assert f"{shown}p = {gain['p_holm']:.2g})" in section
+    for pair in differences:
+        if pair["of"] == "MAE":
+            low, high = pair["interval"]
+            shown = f"{pair['mean']:+.1f} points ({low:+.1f} … {high:+.1f}; "
+            assert f"{shown}p = {pair['p_holm']:.2g})" in section
         else:
-            assert gain["p_holm"] < 0.001
+            assert pair["p_holm"] < 0.001
     for facts in stored["facts"].values():
         assert f"{facts['samples_seen']:,}" in section
