@@ -14,7 +14,8 @@ import transfer
 from PIL import Image
 from scipy import stats
 
-from going_modular.checkpoint import load_checkpoint
+from going_modular.checkpoint import load_checkpoint, save_checkpoint
+from going_modular.vit import create_vit
 from helper_functions import get_foodvision_mini
 
 
@@ -299,56 +300,124 @@ def test_interval_of_equal_values_is_their_mean():
 ROW = ["images", "train_loss", "train_acc", "val_loss", "val_acc"]
 
 
-@pytest.mark.parametrize("name", ["val", "test"])
-def test_a_pre_training_run_is_read_while_it_goes_on(tmp_path, monkeypatch, name):
+def keep_run(folder, name="val", **options):
+    """A folder as a run leaves it that has done two epochs of 100 images."""
     keys = ["train_loss", "train_acc", f"{name}_loss", f"{name}_acc"]
     history = {key: [k + 0.25, k + 0.5] for k, key in enumerate(keys)}
+    folder.mkdir(parents=True)
     state = {"history": history, "scheduler": {"last_epoch": 2 * 4}}
-    torch.save(state, tmp_path / "run.pt")
-    options = {"data": "['/somewhere/a.zip']", "img_size": "48", "decay": "none"}
-    options |= {"epoch_size": "100", "batch_size": "32", "lr": "0.001"}
-    (tmp_path / "arguments.json").write_text(json.dumps(options))
-    words = ["pretraining.py", tmp_path, "--samples", 400]
-    words += ["--json", tmp_path / "stored.json"]
-    monkeypatch.setattr(sys, "argv", list(map(str, words)))
+    torch.save(state, folder / "run.pt")
+    options = {"epoch_size": "100", "batch_size": "32", "lr": "0.001"} | options
+    options |= {"data": "['/somewhere/a.zip']"}
+    (folder / "arguments.json").write_text(json.dumps(options))
+    return folder
+
+
+def finish(run, seen):
+    """Adds the checkpoint of a run whose weights have seen so many images."""
+    config = {"name": "vit_mini_8", "img_size": 32, "num_classes": 2}
+    facts = {"samples_seen": seen, "val_pictures": 100, "val_top1": 0.5}
+    path = run / "checkpoint.safetensors"
+    model, sizes = create_vit(**config), {"img_size": 32}
+    save_checkpoint(model, path, config, ["a", "b"], sizes, val_top5=1.0, **facts)
+    return facts | {"val_top5": 1.0}
+
+
+def read_runs(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["pretraining.py", *map(str, words)])
     pretraining.main()
-    stored = json.loads((tmp_path / "stored.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["val", "test"])
+def test_a_pre_training_run_is_read_while_it_goes_on(tmp_path, monkeypatch, name):
+    run = keep_run(tmp_path / "48", name, img_size="48", decay="none")
+    read_runs(monkeypatch, run, "--json", tmp_path / "stored.json")
+    [stored] = json.loads((tmp_path / "stored.json").read_text())["runs"]
     assert stored["command"] == (
         "python -m going_modular.pretrain --data FOOD98 --img-size 48 "
-        "--epoch-size 100 --batch-size 32 --decay none --samples 400"
+        "--samples 200 --epoch-size 100 --batch-size 32 --decay none"
     )
-    assert stored["images_planned"] == 400
+    assert stored["img_size"] == 48 and stored["facts"] is None
     assert stored["epochs"] == [
         dict(zip(ROW, [100, 0.25, 1.25, 2.25, 3.25], strict=True)),
         dict(zip(ROW, [200, 0.5, 1.5, 2.5, 3.5], strict=True)),
     ]
 
 
+def test_two_pre_training_runs_are_read_one_after_the_other(
+    tmp_path, monkeypatch, capsys
+):
+    """The second begins with the weights of the first: its images are counted on."""
+    first = keep_run(tmp_path / "48", img_size="48", decay="none")
+    init = str(first / "checkpoint.safetensors")
+    second = keep_run(tmp_path / "64", img_size="64", init=init, samples="200")
+    facts = [finish(first, 200), finish(second, 400)]
+    read_runs(monkeypatch, first, second, "--json", tmp_path / "stored.json")
+    printed = capsys.readouterr().out
+    stored = json.loads((tmp_path / "stored.json").read_text())["runs"]
+    assert [run["img_size"] for run in stored] == [48, 64]
+    assert [run["facts"] for run in stored] == facts
+    seen = [row["images"] for run in stored for row in run["epochs"]]
+    assert seen == [100, 200, 300, 400]
+    assert "--init runs/48/checkpoint.safetensors --samples 200" in printed
+    assert str(tmp_path) not in json.dumps(stored)
+    assert "      400 images  training 0.5000 150.0%" in printed
+    # By hand: 1.96 * sqrt(0.5 * 0.5 / 100) = 0.098
+    assert "val_top1 50.0% (40.2% … 59.8%), 100 images" in printed
+    read_runs(monkeypatch, "--report", "--json", tmp_path / "stored.json")
+    assert capsys.readouterr().out == printed, "the report is what was read"
+    with pytest.raises(ValueError, match="has seen 400 images, expected 0 before"):
+        pretraining.read_all([second])
+
+
 def test_a_pre_training_run_that_cannot_be_read(tmp_path):
     with pytest.raises(ValueError, match="no epoch is finished yet"):
-        pretraining.read(tmp_path, 1000)
+        pretraining.read(tmp_path)
     state = {"history": {"train_loss": [1.0]}, "scheduler": {"last_epoch": 3}}
     torch.save(state, tmp_path / "run.pt")
     options = {"epoch_size": "100", "batch_size": "32"}
     (tmp_path / "arguments.json").write_text(json.dumps(options))
     with pytest.raises(ValueError, match="3 steps are not 1 epochs of 100 images"):
-        pretraining.read(tmp_path, 1000)
+        pretraining.read(tmp_path)
 
 
-def test_stored_pre_training_is_the_run_of_the_card():
-    folder = pretraining.ROOT
-    file = folder / "benchmarks" / "pretraining.json"
-    if not file.is_file():
-        pytest.skip("no epoch is stored yet")
-    stored = json.loads(file.read_text())
-    card = (folder / "models" / "README.md").read_text()
-    own = next(line for line in card.splitlines() if "--samples 1050000" in line)
-    assert set(stored["command"].split()) <= set(own.split())
-    rows = stored["epochs"]
-    assert (
-        rows and rows[-1]["images"] <= stored["images_planned"] == pretraining.PLANNED
-    )
+def test_no_pre_training_run_is_named(monkeypatch):
+    with pytest.raises(SystemExit):
+        read_runs(monkeypatch)
+
+
+def without_samples(command):
+    """Its options but for those that may differ: images seen, and where it writes."""
+    words = command.split()
+    return {
+        pair
+        for pair in zip(words, words[1:], strict=False)
+        if pair[0].startswith("--") and pair[0] not in ("--samples", "--output")
+    }
+
+
+def test_stored_pre_training_repeats_the_runs_of_the_card(capsys):
+    """Its two commands, finished; a shorter repetition saw fewer images in both."""
+    if not pretraining.STORED.is_file():
+        pytest.skip("no repetition is stored yet")
+    runs = json.loads(pretraining.STORED.read_text())["runs"]
+    card = (pretraining.ROOT / "models" / "README.md").read_text()
+    lines = card.splitlines()
+    own = [line for line in lines if line.startswith("python -m going_modular.pretr")]
+    assert [run["img_size"] for run in runs] == [48, 64]
+    for run, command in zip(runs, own, strict=True):
+        assert without_samples(run["command"]) == without_samples(command)
+    rows = [row for run in runs for row in run["epochs"]]
+    assert len(rows) * 25_000 <= 1_550_000
     for i, row in enumerate(rows):
         assert list(row) == ROW and row["images"] == 25_000 * (i + 1)
         assert 0 < row["train_loss"] < 6 and 0 < row["val_loss"] < 6
         assert 0 <= row["train_acc"] <= 1 and 0 <= row["val_acc"] <= 1
+    for run in runs:
+        facts, last = run["facts"], run["epochs"][-1]
+        assert facts["samples_seen"] == last["images"]
+        assert f"on {facts['val_pictures']:,} images" in card
+        assert facts["val_top1"] == pytest.approx(last["val_acc"], abs=1e-4)
+        assert facts["val_top1"] < facts["val_top5"] < 1
+    pretraining.report({"runs": runs})
+    assert f"val_top5 {facts['val_top5']:.1%} (" in capsys.readouterr().out
