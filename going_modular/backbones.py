@@ -88,7 +88,7 @@ def modern_options(state: dict[str, torch.Tensor]) -> dict:
     bias = state.get("encoder.0.msa_block.attention.qkv.bias")
     no_key_bias = bias is not None and not bias.chunk(3)[1].any()
     of_eva = swiglu and no_key_bias and not has("gamma")
-    return {
+    options = {
         "pool": "map" if has("attn_pool.latent") else "cls" if token else "mean",
         "class_token": token,
         "reg_tokens": state["registers.weight"].shape[1]
@@ -105,6 +105,9 @@ def modern_options(state: dict[str, torch.Tensor]) -> dict:
         "mlp_size": narrow.shape[1],
         "eps": 1e-5 if positions is None else 1e-6,
     }
+    if positions is None and len(narrow) == 1280:
+        options["num_heads"] = 20  # DINOv3's H+; the ViT-H of 2020 has 16
+    return options
 
 
 def check_marks(

@@ -76,7 +76,7 @@ def edit_block(
 
 
 class ModernViT(ViT):
-    """The ViT of 2020 with what was added since; the options have timm's names.
+    """The ViT of 2020 with what was added since; most options have timm's names.
 
     Without options it is that ViT. `sizes` are the other arguments of `ViT`.
 

@@ -290,6 +290,18 @@ def test_positions_are_resized_as_by_timm(tmp_path):
         torch.testing.assert_close(ours(x), theirs(x), atol=1e-5, rtol=1e-5)
 
 
+def test_the_heads_of_dinov3_huge_plus():
+    """As wide as the ViT-H of 2020, with other heads: no shape would show it."""
+    torch.manual_seed(0)
+    options = {"depth": 1, "img_size": 32, "num_classes": 0, "global_pool": "token"}
+    theirs = fill(timm.create_model("vit_huge_plus_patch16_dinov3", **options)).eval()
+    ours = build_modern_vit(theirs.state_dict(), img_size=32).eval()
+    x = tokens(1, 3, 32, 32, dtype=torch.float32)
+    with torch.no_grad():
+        found, expected = ours.forward_features(x), theirs.forward_features(x)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
 def test_attention_maps_see_norm_and_rotation(tmp_path_factory):
     """Lesson 13's tools work on the new attention, which turns queries and keys."""
     ours, _ = pair("vit_small_patch16_dinov3", tmp_path_factory.getbasetemp())
