@@ -11,6 +11,7 @@ from vit_course.figures.clock_hands import draw_clock_hand, draw_clock_hands
 from vit_course.figures.draw import FIGURES
 from vit_course.figures.equation_1 import draw_equation_1
 from vit_course.figures.figure_1 import draw_figure_1
+from vit_course.figures.five_changes import draw_five_changes
 from vit_course.figures.four_to_eight import draw_four_to_eight
 from vit_course.figures.hero import draw_hero
 from vit_course.figures.loading import draw_loading
@@ -55,6 +56,14 @@ OF_LESSONS: dict[str, tuple[str, Callable[..., Canvas]]] = {
         "LayerNorm and self-attention, then LayerNorm, Linear, GELU and Linear, each "
         "half with a skip connection.",
         draw_figure_1,
+    ),
+    "five_changes": (
+        "One encoder block, with what is new in full colour. 1, LayerScale: the last "
+        "box of both branches, before the sum; 2, registers: four tokens between class "
+        "token and patches; 3, QK-norm: after q and k, before softmax. 4, SwiGLU: "
+        "between the two linear layers of the MLP; 5, attention pooling: after the "
+        "blocks, before the head.",
+        draw_five_changes,
     ),
     "four_to_eight": (
         "Four wide boxes with the values 0, 10, 20, 30, and below them eight narrow "
