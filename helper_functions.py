@@ -230,24 +230,24 @@ def plot_dots(rows: list[dict], baseline: float) -> None:
 
     Args:
         rows: each with `name`, `accuracies` (one per run), `mean` and `interval` (low,
-            high), in percent.
+            high), in percent; perhaps a `note`, written beside it.
         baseline: accuracy of one class for all, in percent; a dotted line.
     """
     fig, axis = plt.subplots(figsize=(7, 1 + 0.5 * len(rows)))
     axis.axvline(baseline, color="k", linestyle=":", label="one class for all")
+    lines = []
     for i, row in enumerate(rows):
+        (low, high), note = row["interval"], row.get("note", "")
         above = [i - 0.2] * len(row["accuracies"])
         axis.plot(row["accuracies"], above, "o", color="#0072B2", alpha=0.6)
-        axis.plot(row["interval"], [i + 0.15] * 2, color="k", marker="|")
+        axis.plot([low, high], [i + 0.15] * 2, color="k", marker="|")
         axis.plot(row["mean"], i + 0.15, "kD", markersize=4)
+        axis.text(1.02, i, note, transform=axis.get_yaxis_transform(), va="center")
+        line = f"{row['name']} {row['mean']:.1f} ({low:.1f} to {high:.1f}) {note}"
+        lines.append(line.strip())
     axis.set_yticks(range(len(rows)), [row["name"] for row in rows])
     axis.set(ylim=(len(rows) - 0.5, -0.5), xlabel="test accuracy in percent")
     axis.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
-    lines = (
-        f"{row['name']} {row['mean']:.1f} ({row['interval'][0]:.1f} to "
-        f"{row['interval'][1]:.1f})"
-        for row in rows
-    )
     show(fig, alt=f"Test accuracy in percent, mean and interval: {'; '.join(lines)}.")
 
 

@@ -174,6 +174,14 @@ def test_dots_are_the_runs_and_the_bar_is_the_interval():
     assert [label.get_text() for label in axis.get_yticklabels()] == ["a", "b"]
     low, high = axis.get_ylim()
     assert low > high  # the first row is on top
+    assert [text.get_text() for text in axis.texts] == ["", ""]
+
+
+def test_a_note_stands_beside_its_row():
+    row = {"name": "a", "accuracies": [60, 68], "mean": 64.0, "interval": [58.0, 70.0]}
+    hf.plot_dots([row, row | {"name": "b", "note": "+5.0 over a"}], baseline=33.3)
+    note = plt.gcf().axes[0].texts[1]
+    assert (note.get_text(), note.get_position()[1]) == ("+5.0 over a", 1)
 
 
 # plot_forest
