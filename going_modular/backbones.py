@@ -83,6 +83,8 @@ def modern_options(state: dict[str, torch.Tensor]) -> dict:
 
     token, positions = has("class_token.weight"), state.get(POSITIONS)
     rows = 14**2 if positions is None else positions.shape[1]
+    square = math.isqrt(rows) ** 2 == rows
+    registers = state.get("registers.weight", torch.empty(1, 0, 0)).shape[1]
     wide, narrow = (state[f"encoder.0.mlp_block.mlp.{i}.weight"] for i in (0, 3))
     swiglu = len(wide) == 2 * narrow.shape[1]
     bias = state.get("encoder.0.msa_block.attention.qkv.bias")
@@ -91,10 +93,8 @@ def modern_options(state: dict[str, torch.Tensor]) -> dict:
     options = {
         "pool": "map" if has("attn_pool.latent") else "cls" if token else "mean",
         "class_token": token,
-        "reg_tokens": state["registers.weight"].shape[1]
-        if has("registers.weight")
-        else 0,
-        "no_embed_class": token and math.isqrt(rows) ** 2 == rows,
+        "reg_tokens": registers,
+        "prefix_positions": not (token and square),  # a square: for patches alone
         "position": "none" if positions is None else "learned",
         "rope": "dinov3" if positions is None else "eva02" if of_eva else None,
         "qkv_bias": bias is not None,
@@ -169,9 +169,10 @@ def build_modern_vit(state: dict[str, torch.Tensor], **overrides) -> ModernViT:
     options = modern_options(state)
     check_marks(state, options, fc_norm)
     rows = state[POSITIONS].shape[1] if POSITIONS in state else 14**2
+    if not options["prefix_positions"]:
+        rows += 1  # `read_sizes` expects a position for the class token
     plain = {n: t for n, t in state.items() if not n.startswith("attn_pool")}
-    # `read_sizes` expects a position for the class token.
-    plain[POSITIONS] = torch.empty(1, rows + options["no_embed_class"], 0)
+    plain[POSITIONS] = torch.empty(1, rows, 0)
     sizes = read_sizes(plain, **options | overrides)
     model = ModernViT(**sizes)
     load_weights(model, state)

@@ -57,22 +57,22 @@ class ModernAttention(MultiheadSelfAttention):
 def edit_block(
     block: Any,
     attention: ModernAttention,
-    swiglu: bool = False,
-    scale_mlp: bool = False,
-    init_values: float | None = None,
+    swiglu: bool,
+    scale_mlp: bool,
+    init_values: float | None,
 ) -> None:
     """Changes a block of 2020 into one of today; the options are `ModernViT`'s."""
     msa, mlp = block.msa_block, block.mlp_block.mlp
-    # mlp: 0 Linear, 1 GELU, 2 Dropout, 3 Linear, 4 Dropout (lesson 08)
-    D, width = mlp[0].in_features, mlp[0].out_features
+    dense, _, dropout, _, _ = mlp  # Linear, GELU, Dropout, Linear, Dropout (lesson 08)
+    D, width = dense.in_features, dense.out_features
     msa.attention = attention
     if swiglu:
         mlp[0], mlp[1] = nn.Linear(D, 2 * width), SwiGLU()
     if scale_mlp:
-        mlp[2] = nn.Sequential(mlp[2], nn.LayerNorm(width))
-    if init_values is not None:  # behind the dropout, the last step of each branch
+        mlp[2] = nn.Sequential(dropout, nn.LayerNorm(width))
+    if init_values is not None:
         msa.dropout = nn.Sequential(msa.dropout, LayerScale(D, init_values))
-        mlp.append(LayerScale(D, init_values))  # mlp.5
+        mlp.append(LayerScale(D, init_values))
 
 
 class ModernViT(ViT):
@@ -91,7 +91,7 @@ class ModernViT(ViT):
         fc_norm: bool = False,  # the mean first, then the LayerNorm
         class_token: bool = True,
         reg_tokens: int = 0,
-        no_embed_class: bool = False,  # positions for the patches alone
+        prefix_positions: bool = True,  # else for the patches alone (no_embed_class)
         rope: str | None = None,  # "eva02" or "dinov3"
         qkv_bias: bool = True,
         qk_norm: bool = False,
@@ -107,10 +107,11 @@ class ModernViT(ViT):
                 f"{pool!r} with class_token={class_token}"
             )
         super().__init__(pool="cls" if class_token else "mean", **sizes)
-        self.pool, self.fc_norm, self.no_embed_class = pool, fc_norm, no_embed_class
+        self.pool, self.fc_norm = pool, fc_norm
+        self.prefix_positions = prefix_positions
         self.num_prefix_tokens = prefix = class_token + reg_tokens
         D, old = self.head.in_features, self.embedding.position_embedding
-        positioned = 0 if no_embed_class else prefix  # tokens before the patches
+        positioned = prefix if prefix_positions else 0  # rows before the patches'
         new = PositionEmbedding(old.grid, D, old.kind, positioned)
         self.embedding.position_embedding = new
         self.registers = Registers(D, reg_tokens) if reg_tokens else nn.Identity()
@@ -127,6 +128,11 @@ class ModernViT(ViT):
             if isinstance(module, nn.LayerNorm):
                 module.eps = eps
 
+    def prepend(self, tokens: torch.Tensor) -> torch.Tensor:
+        """The class token comes first, then the registers."""
+        tokens = self.registers(tokens)  # [r; …]
+        return self.embedding.class_token(tokens)  # [x_class; r; …]
+
     def forward_features(
         self, images: torch.Tensor, mask: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -137,11 +143,10 @@ class ModernViT(ViT):
                 f"images must be of size {parts.img_size}, got {tuple(images.shape)}"
             )
         tokens = parts.patch_embedding(images)  # x_p E: (batch, N, D)
-        if self.no_embed_class:
-            tokens = parts.position_embedding(tokens)
-        tokens = parts.class_token(self.registers(tokens))  # [x_class; registers; …]
-        if not self.no_embed_class:
-            tokens = parts.position_embedding(tokens)
+        if self.prefix_positions:  # [x_class; r; x_p E] + E_pos
+            tokens = parts.position_embedding(self.prepend(tokens))
+        else:  # [x_class; r; x_p E + E_pos]
+            tokens = self.prepend(parts.position_embedding(tokens))
         z = self.encoder(parts.dropout(tokens), mask)  # z_L: Equations 2 and 3, L times
         return z if self.fc_norm else self.layer_norm(z)
 

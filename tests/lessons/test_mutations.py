@@ -496,6 +496,13 @@ MISTAKES = {
         [
             ("keys not normed", "self.rope(self.k_norm(key))", "self.rope(key)"),
             ("registers in the mean", "z[:, self.num_prefix_tokens :]", "z[:, 1:]"),
+            (
+                "registers before the class token",
+                "tokens = self.registers(tokens)",
+                "tokens = self.embedding.class_token(tokens)",
+                "return self.embedding.class_token(tokens)",
+                "return self.registers(tokens)",
+            ),
         ],
     ),
     "A4_without_labels": (
@@ -574,4 +581,4 @@ def test_a_mistake_fails_a_value_test(
 
 def test_every_mistake_has_its_own_name():
     names = [case.id for case in CASES]
-    assert len(set(names)) == len(names) == 120
+    assert len(set(names)) == len(names) == 121
