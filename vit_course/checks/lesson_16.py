@@ -108,7 +108,7 @@ def check_variation(answer: Callable[[int], nn.Module]) -> None:
 
 
 def _other_size(error: Exception) -> str:
-    """The hint for a model that is made for other pictures than those of the task."""
+    """The hint for a model that is made for other images than those of the task."""
     if "images must be of size" not in str(error):
         return ""
     return f"{str(error).split(';')[0]}. Give `create_vit` the size: `img_size=64`."
@@ -252,7 +252,7 @@ class _Runs:
 
     def __init__(self) -> None:
         self.steps: dict = {}  # of each trained model, by its first parameter
-        self.first: dict = {}  # module -> when it first saw pictures, by their norm
+        self.first: dict = {}  # module -> when it first saw images, by their norm
         self.last: dict = {}  # module -> when it was measured last
         self.hooks = (
             register_optimizer_step_post_hook(self.step),
@@ -289,12 +289,12 @@ def _check_runs(runs: _Runs, wanted: int) -> None:
     hint(
         max(runs.last.values(), default=0) >= wanted * steps[0],
         "after the training no model has classified a picture (with `model.eval()` or "
-        "`no_grad`). Is it the accuracy of the training? Measure on the test pictures.",
+        "`no_grad`). Is it the accuracy of the training? Measure on the test images.",
     )
     hint(
         all(now in runs.first[module].values() for module, now in runs.last.items()),
-        "the pictures of the last measurement were looked at during the training "
-        "already, so the best epoch may be chosen by them. Use the test pictures once, "
+        "the images of the last measurement were looked at during the training "
+        "already, so the best epoch may be chosen by them. Use the test images once, "
         "at the end.",
     )
 
