@@ -288,7 +288,7 @@ def _check_runs(runs: _Runs, wanted: int) -> None:
     )
     hint(
         max(runs.last.values(), default=0) >= wanted * steps[0],
-        "after the training no model has classified a picture (with `model.eval()` or "
+        "after the training no model has classified an image (with `model.eval()` or "
         "`no_grad`). Is it the accuracy of the training? Measure on the test images.",
     )
     hint(

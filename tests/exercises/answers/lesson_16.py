@@ -466,7 +466,7 @@ def on_training_pictures(seeds):
     return raced(seeds, run)
 
 
-@wrong(RACE, "test pictures once")
+@wrong(RACE, "test images once")
 def best_epoch_of_the_test(seeds):
     def run(seed, name):
         found = []
