@@ -72,6 +72,7 @@ def stored_row(claim: dict[str, Any]) -> dict[str, Any]:
 
 def evidence(claim: dict[str, Any]) -> Iterator[str]:
     """Yields the lines under a claim: what was measured, quoted, or is missing."""
+    where = ""
     if "file" in claim:
         row = stored_row(claim)
         low, high = row["interval"]
@@ -88,14 +89,11 @@ def evidence(claim: dict[str, Any]) -> Iterator[str]:
         if "note" in claim:
             yield f"mind: {claim['note']}"
         yield f"the paper's side: {_SIDES[claim['sign']]}"
-        if "paper" in claim:
-            where = ""
-            if claim["status"] == "undecided":  # could so few runs have seen it?
-                inside = low <= float(claim["paper"].split()[0]) <= high
-                where = f"; {'inside' if inside else 'outside'} our interval"
-            yield f"the paper: {claim['paper']}{where}"
-        return
-    if "why" in claim:
+        if claim["status"] == "undecided" and "paper" in claim:
+            # Could so few runs have seen it?
+            inside = low <= float(claim["paper"].split()[0]) <= high
+            where = f"; {'inside' if inside else 'outside'} our interval"
+    elif "why" in claim:
         if "seen" in claim:
             yield f"lesson {claim['lesson']}: {claim['seen']}"
         yield claim["why"]
@@ -105,7 +103,7 @@ def evidence(claim: dict[str, Any]) -> Iterator[str]:
         if "test" in claim:
             yield f"tests/{claim['test']}"
     if "paper" in claim:
-        yield f"the paper: {claim['paper']}"
+        yield f"the paper: {claim['paper']}{where}"
 
 
 def show_report(report: list[dict[str, Any]]) -> None:
